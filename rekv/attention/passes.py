@@ -1,0 +1,146 @@
+"""What attention does in each kind of forward pass: encoding frames, retrieving for a question, answering.
+
+Every pass receives un-rotated (heads, n, head_dim) tensors of the new tokens, one layer after the other.
+"""
+
+from collections.abc import Sequence
+from time import perf_counter
+
+import torch
+from torch import Tensor
+
+from rekv.attention.kernels import window_attention
+from rekv.attention.rotary import rotate
+from rekv.memory.context import ContextLayer
+from rekv.memory.memory import LayerMemory, Memory
+from rekv.retrieval.base import Retriever
+
+
+class EncodePass:
+    """The init prompt, or new frames, attend to sink + window and are stored (paper, section 3.2).
+
+    Everything is written beyond what the memory has committed; nothing counts until `Memory.commit`.
+    """
+
+    def __init__(self, memory: Memory, tokens: int) -> None:
+        self._memory = memory
+        self._tokens = tokens
+        self._is_init = not memory.layers
+        seen = 0 if self._is_init else memory.tokens
+        # The sink fills as tokens leave the window, one frame of queries at a time.
+        block = memory.tokens_per_frame
+        ends = ((torch.arange(tokens) // block + 1) * block).clamp_max_(tokens) + seen
+        self._sinks = (ends - memory.n_local).clamp_(0, memory.n_init)
+
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+        memory = self._memory
+        state = memory.layer(layer, key, value)
+        start = state.window.length
+        end = start + self._tokens
+        angles = memory.rotary.angles(start, end, key.device)
+        new_keys, new_values = state.window.slots(start, self._tokens)
+        rotate(key, angles, new_keys)
+        new_values.copy_(value)
+        if not self._is_init:
+            state.blocks.write(memory.frames, key, value)
+            state.index.write(memory.frames, key, memory.tokens_per_frame)
+        first = max(0, end - self._tokens - memory.n_local + 1)
+        keys, values = (x[:, first:] for x in state.window.upto(end))
+        return window_attention(
+            rotate(query, angles), keys, values, memory.n_local, scale, state.sink(query, self._sinks)
+        )
+
+
+class QuestionPass:
+    """The bare question retrieves in each layer and attends to [sink | retrieved | question] (section 3.3).
+
+    Nothing of the question is kept. What is, is the context that each layer put together: `contexts`.
+    """
+
+    def __init__(
+        self,
+        memory: Memory,
+        retriever: Retriever,
+        *,
+        visible: range,
+        recent: range,
+        room: int,
+    ) -> None:
+        """Score the `visible` frames, retrieve among those before `recent`, add `recent`; leave `room` tokens."""
+        self._memory = memory
+        self._retriever = retriever
+        self.visible = visible
+        self._recent = recent
+        self._room = room
+        self._candidates = range(visible.start, recent.start)
+        most = retriever.most(self._candidates) + len(recent)
+        self.bound = memory.n_init + most * memory.tokens_per_frame  # tokens of the longest possible context
+        self.contexts: dict[int, ContextLayer] = {}
+        self.picks: dict[int, tuple[int, ...]] = {}
+        self.scores: dict[int, Tensor] = {}
+        self.load_seconds = 0.0
+
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+        state = self._memory.layers[layer]
+        scores = self.scores[layer] = state.index.scores(query, self.visible)
+        picked = self._retriever.pick(layer, scores[: len(self._candidates)], self._candidates)
+        frames = (*picked, *(f for f in self._recent if f not in picked))
+        self.picks[layer] = frames
+        context = self.contexts[layer] = self._gather(state, frames)
+        return _attend_context(self._memory, state, context, query, key, value, scale)
+
+    def _gather(self, state: LayerMemory, frames: Sequence[int]) -> ContextLayer:
+        """[sink | blocks], rotated at contiguous positions that end at `bound` in every layer."""
+        memory = self._memory
+        _, kv_heads, block, dim = state.blocks.shape
+        init, n = memory.n_init, len(frames)
+        tokens = init + n * block
+        context = ContextLayer(
+            kv_heads, tokens, self._room, self.bound - tokens, dim, state.blocks.dtype, state.device
+        )
+        angles = memory.rotary.angles(context.offset, self.bound, state.device)
+        keys, values = context.slots(0, init)
+        rotate(state.sink_keys, angles[:init], keys)
+        values.copy_(state.sink_values)
+        if n:
+            begun = perf_counter()
+            pairs = state.blocks.read(frames)
+            self.load_seconds += perf_counter() - begun
+            keys, values = (x.view(kv_heads, n, block, dim) for x in context.slots(init, n * block))
+            rotate(pairs[:, 0].transpose(0, 1), angles[init:].view(n, block), keys)
+            values.copy_(pairs[:, 1].transpose(0, 1))
+        return context
+
+
+class AnswerPass:
+    """Prompt and answer tokens continue a context under the window + sink rule, and are kept.
+
+    Only used where the context outgrows `n_local`; otherwise the rule is plain causal attention, and transformers'
+    own `generate()` continues the context.
+    """
+
+    def __init__(self, memory: Memory, contexts: dict[int, ContextLayer]) -> None:
+        self._memory = memory
+        self._contexts = contexts
+
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+        context = self._contexts[layer]
+        out = _attend_context(self._memory, self._memory.layers[layer], context, query, key, value, scale)
+        context.extend(context.length + key.shape[1])
+        return out
+
+
+def _attend_context(
+    memory: Memory, state: LayerMemory, context: ContextLayer, query: Tensor, key: Tensor, value: Tensor, scale: float
+) -> Tensor:
+    """Tokens that follow a context attend to it and to each other; they are written behind it, but not kept."""
+    n = key.shape[1]
+    start, end = context.length, context.length + n
+    angles = memory.rotary.angles(context.offset + start, context.offset + end, key.device)
+    keys, values = context.slots(start, n)
+    rotate(key, angles, keys)
+    values.copy_(value)
+    sinks = (torch.arange(start, end) - memory.n_local + 1).clamp_(0, memory.n_init)
+    return window_attention(
+        rotate(query, angles), *context.upto(end), memory.n_local, scale, state.sink(query, sinks)
+    )

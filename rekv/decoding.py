@@ -1,0 +1,217 @@
+"""From a context to words: transformers' `generate()`, or the same loop step by step where a window is needed."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import (
+    Cache,
+    GenerationConfig,
+    LogitsProcessor,
+    LogitsProcessorList,
+    MaxLengthCriteria,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    StoppingCriteria,
+    StoppingCriteriaList,
+    TemperatureLogitsWarper,
+    TopPLogitsWarper,
+)
+
+from rekv.attention.hook import run
+from rekv.attention.passes import AnswerPass
+from rekv.core import AskConfig, FinishReason
+from rekv.memory.context import ContextLayer
+
+
+@dataclass
+class Transcript(StoppingCriteria):
+    """Watches the tokens of one answer: its text, when it ends, and why.
+
+    Text is handed out as soon as it is sure: not half a character, and nothing that may turn out to be the start of
+    a stop string.
+    """
+
+    tokenizer: PreTrainedTokenizerBase
+    end_ids: frozenset[int]
+    stop: Sequence[str] = ()
+    on_text: Callable[[str], None] | None = None
+    cancelled: Callable[[], bool] | None = None
+    on_first_token: Callable[[], None] | None = None
+
+    ids: list[int] = field(default_factory=list)
+    text: str = ""
+    reason: FinishReason = "length"
+    first_token_at: float = 0.0
+    _told: int = 0  # characters handed out
+
+    def __call__(self, input_ids: Tensor, scores: Any = None, **kwargs: Any) -> Any:
+        """Take the newest token; called by transformers after each one. Returns a (1,) bool tensor: stop."""
+        token = int(input_ids[0, -1])
+        if not self.ids:
+            self.first_token_at = perf_counter()
+            if self.on_first_token is not None:
+                self.on_first_token()
+        self.ids.append(token)
+        return torch.tensor([self._ends(token)], device=input_ids.device)
+
+    def finish(self) -> None:
+        """Complete the text after the last token."""
+        if self.reason != "stop_string":
+            self.text = self._decode()
+        self._tell(len(self.text))
+
+    def _ends(self, token: int) -> bool:
+        if token in self.end_ids:
+            self.reason = "stop"
+            return True
+        if self.stop or self.on_text is not None:
+            self.text = self._decode()
+            found = [i for s in self.stop if (i := self.text.find(s)) >= 0]
+            if found:
+                self.text = self.text[: min(found)]
+                self.reason = "stop_string"
+                return True
+            self._tell(self._sure())
+        if self.cancelled is not None and self.cancelled():
+            self.reason = "cancelled"
+            return True
+        return False
+
+    def _decode(self) -> str:
+        text = self.tokenizer.decode(self.ids, skip_special_tokens=True)
+        return text if isinstance(text, str) else "".join(text)
+
+    def _sure(self) -> int:
+        text = self.text.removesuffix("\ufffd")
+        held = max((_overlap(text, s) for s in self.stop), default=0)
+        return len(text) - held
+
+    def _tell(self, upto: int) -> None:
+        if self.on_text is not None and upto > self._told:
+            self.on_text(self.text[self._told : upto])
+            self._told = upto
+
+
+def _overlap(text: str, stop: str) -> int:
+    """Length of the longest end of `text` that begins `stop`."""
+    return next((n for n in range(min(len(text), len(stop)), 0, -1) if text.endswith(stop[:n])), 0)
+
+
+class GumbelNoise(LogitsProcessor):
+    """Makes greedy choice a sample: argmax(logits + Gumbel noise) is distributed as softmax(logits).
+
+    The noise comes from the question's own generator, so sampling is reproducible and needs no global random state,
+    which other threads share.
+    """
+
+    def __init__(self, seed: int | None, device: torch.device) -> None:
+        self._generator = torch.Generator(device)
+        if seed is None:
+            self._generator.seed()
+        else:
+            self._generator.manual_seed(seed)
+
+    def __call__(self, input_ids: Any, scores: Any) -> Any:
+        noise = torch.empty_like(scores).exponential_(generator=self._generator)
+        return scores - noise.log()
+
+
+def end_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
+    """The tokens that end an answer: the tokenizer's, and the checkpoint's own list."""
+    config = model.generation_config
+    listed = config.eos_token_id if config is not None else None
+    found: Iterable[int | None] = (*(listed if isinstance(listed, list) else [listed]), tokenizer.eos_token_id)
+    return frozenset(i for i in found if i is not None)
+
+
+def decode(
+    model: PreTrainedModel,
+    prompt: Sequence[int],
+    contexts: Mapping[int, ContextLayer],
+    position: int,
+    ask: AskConfig,
+    transcript: Transcript,
+    windowed: AnswerPass | None,
+) -> None:
+    """Continue `contexts` with the prompt, whose first token stands at `position`, until the transcript ends.
+
+    With `windowed` each step runs under the window + sink rule; without, `generate()` runs the stock model.
+    """
+    device = model.get_input_embeddings().weight.device
+    ids = torch.tensor([prompt], device=device)
+    processors = _processors(ask, device)
+    if windowed is None:
+        _generate(model, ids, contexts, position, ask, processors, transcript)
+    else:
+        limit = MaxLengthCriteria(len(prompt) + ask.max_new_tokens)
+        _step(model, ids, windowed, processors, StoppingCriteriaList([transcript, limit]))
+    transcript.finish()
+
+
+def _processors(ask: AskConfig, device: Any) -> LogitsProcessorList:
+    if ask.temperature == 0:
+        return LogitsProcessorList()
+    chain: list[LogitsProcessor] = [TemperatureLogitsWarper(ask.temperature)]
+    if ask.top_p < 1:
+        chain.append(TopPLogitsWarper(ask.top_p))
+    return LogitsProcessorList([*chain, GumbelNoise(ask.seed, device)])
+
+
+def _generate(
+    model: PreTrainedModel,
+    ids: Tensor,
+    contexts: Mapping[int, ContextLayer],
+    position: int,
+    ask: AskConfig,
+    processors: LogitsProcessorList,
+    transcript: Transcript,
+) -> None:
+    cache = Cache(layers=[contexts[i] for i in sorted(contexts)])
+    n = ids.shape[1]
+    model.generate(  # type: ignore[operator]
+        input_ids=ids,
+        # A mask longer than the ids is how transformers knows that they continue a cache.
+        attention_mask=torch.ones(1, cache.get_seq_length() + n, dtype=torch.long, device=ids.device),
+        position_ids=torch.arange(position, position + n, device=ids.device)[None],
+        past_key_values=cache,
+        generation_config=_neutral(ask, transcript.end_ids),
+        logits_processor=processors,
+        stopping_criteria=StoppingCriteriaList([transcript]),
+    )
+
+
+def _neutral(ask: AskConfig, ends: frozenset[int]) -> GenerationConfig:
+    """Greedy choice over processed logits. Set in full: what is left out would come from the checkpoint's own file."""
+    ids = sorted(ends)
+    return GenerationConfig(
+        max_new_tokens=ask.max_new_tokens,
+        do_sample=False,
+        num_beams=1,
+        temperature=1.0,
+        top_p=1.0,
+        top_k=50,
+        repetition_penalty=1.0,
+        no_repeat_ngram_size=0,
+        eos_token_id=ids or None,
+        pad_token_id=ids[0] if ids else 0,
+    )
+
+
+def _step(
+    model: PreTrainedModel,
+    ids: Tensor,
+    attention: AnswerPass,
+    processors: LogitsProcessorList,
+    criteria: StoppingCriteriaList,
+) -> None:
+    new = ids
+    while True:
+        logits = run(model, attention, input_ids=new, logits_to_keep=1).logits[:, -1].float()
+        new = processors(ids, logits).argmax(-1, keepdim=True)
+        ids = torch.cat((ids, new), 1)
+        if bool(criteria(ids, logits).all()):
+            return

@@ -1,0 +1,45 @@
+"""The moments that prove an answer: the frames that were put into attention, as time spans with scores."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from rekv.core import Retrieval, Span
+
+
+def evidence(retrieval: Retrieval, times: Sequence[float], last_end: float) -> tuple[Span, ...]:
+    """Merge neighbouring picks into spans, best score first.
+
+    `times` are those of the session's frames at the time of the question; a frame lasts until the next one, the
+    last until `last_end`. These frames were read; that they caused the answer is not claimed.
+    """
+    scores = standard_scores(retrieval.scores).tolist()
+    first = retrieval.candidates.start
+    votes = [set(layer) for layer in retrieval.frames]
+    spans = []
+    for run in _runs(retrieval.union):
+        end = times[run[-1] + 1] if run[-1] + 1 < len(times) else last_end
+        best = max(scores[frame - first] for frame in run)
+        share = sum(not layer.isdisjoint(run) for layer in votes) / len(votes)
+        spans.append(Span(times[run[0]], max(end, times[run[-1]]), best, run, share))
+    return tuple(sorted(spans, key=lambda span: -span.score))
+
+
+def standard_scores(scores: Tensor) -> Tensor:
+    """Mean over layers of each frame's z-score among the frames: (layers, frames) -> (frames,) fp32."""
+    if scores.shape[1] == 0:
+        return scores.new_empty(0)
+    centred = scores - scores.mean(1, keepdim=True)
+    spread = scores.std(1, keepdim=True, correction=0)
+    return torch.where(spread > 0, centred / spread, torch.zeros_like(centred)).mean(0)
+
+
+def _runs(frames: Sequence[int]) -> list[tuple[int, ...]]:
+    runs: list[list[int]] = []
+    for frame in frames:
+        if runs and frame == runs[-1][-1] + 1:
+            runs[-1].append(frame)
+        else:
+            runs.append([frame])
+    return [tuple(run) for run in runs]

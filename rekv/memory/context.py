@@ -1,0 +1,58 @@
+"""What one question reads in one layer, as a layer of a stock transformers cache."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers.cache_utils import DynamicLayer
+
+
+class ContextLayer(DynamicLayer):
+    """[sink | retrieved frames], rotated at contiguous positions, with room for the tokens that follow.
+
+    The question pass attends over it, `generate()` then continues on the same buffer: nothing is copied between
+    them, nor at each decoded token as a growing cache would. Tensors are (1, kv_heads, tokens, head_dim).
+
+    Layers may hold different numbers of tokens. They are aligned at the right: token i of this layer stands at
+    position `offset + i`, so that what follows has the same position in every layer.
+    """
+
+    def __init__(
+        self, kv_heads: int, tokens: int, room: int, offset: int, head_dim: int, dtype: torch.dtype, device: torch.device
+    ) -> None:
+        super().__init__()
+        self.offset = offset
+        self.length = tokens
+        self._buffers = tuple(
+            torch.empty(1, kv_heads, tokens + room, head_dim, dtype=dtype, device=device) for _ in range(2)
+        )
+        self.dtype, self.device, self.is_initialized = dtype, device, True
+        self._show()
+
+    def slots(self, start: int, tokens: int) -> tuple[Tensor, Tensor]:
+        """Keys and values of slots start.., each (kv_heads, tokens, head_dim), to be written in place."""
+        keys, values = (x[0, :, start : start + tokens] for x in self._buffers)
+        return keys, values
+
+    def upto(self, end: int) -> tuple[Tensor, Tensor]:
+        """Keys and values of slots 0..end-1, also of tokens that are not kept."""
+        return self.slots(0, end)
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        """Append rotated tokens in place; called by transformers."""
+        end = self.length + key_states.shape[-2]
+        for buffer, new in zip(self._buffers, (key_states, value_states), strict=True):
+            buffer[:, :, self.length : end] = new
+        self.extend(end)
+        return self.keys, self.values
+
+    def extend(self, length: int) -> None:
+        """Keep the tokens that were written up to here."""
+        self.length = length
+        self._show()
+
+    def get_seq_length(self) -> int:
+        return self.length
+
+    def _show(self) -> None:
+        self.keys, self.values = (x[:, :, : self.length] for x in self._buffers)

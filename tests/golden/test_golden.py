@@ -1,0 +1,111 @@
+"""rekv against the published implementation: hidden states, scores, retrieved frames, logits, greedy tokens."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from rekv.core import Answer
+from rekv.engine import Session
+from tests.golden.cases import Case, Recorder, find_cases, golden_frames, golden_session, load_case, recording
+
+HIDDEN = 1e-4
+LOGITS = 2e-4
+CASES = find_cases()
+
+
+@pytest.fixture(scope="module", params=CASES.values(), ids=lambda path: path.stem)
+def case(request: pytest.FixtureRequest) -> Case:
+    path: Path = request.param
+    return load_case(path)
+
+
+@pytest.mark.parametrize("frames_per_call", [1, 2, 4, 7, 64])
+def test_golden(case: Case, frames_per_call: int) -> None:
+    """Every way of chunking the encode gives the published results."""
+    replay(case, frames_per_call)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("frames_per_call", [1, 7])
+def test_golden_cuda(case: Case, frames_per_call: int) -> None:
+    replay(case, frames_per_call, device="cuda")
+
+
+@torch.inference_mode()
+def replay(case: Case, frames_per_call: int, device: str = "cpu") -> None:
+    frames = golden_frames(case.spec["inputs"])
+    session = golden_session(case, frames_per_call, device)
+    decoder = session.model.decoder
+    encoded: list[Tensor] = []
+    layers: list[list[Tensor]] = []
+    with recording(decoder) as recorder:
+        session = golden_session(case, frames_per_call, device)
+        close(recorder.take()[0][-1], case.array("init_h"), HIDDEN, "init_h")
+        for event in case.spec["events"]:
+            if event["op"] == "encode":
+                first, last = event["frames"]
+                session.append(frames[first:last])
+                hidden, outputs = recorder.take()
+                encoded += hidden
+                layers.append(outputs)
+            else:
+                check_question(case, event["index"], session, recorder)
+            session.memory.check_integrity()
+    close(torch.cat(encoded), case.array("enc_h"), HIDDEN, "enc_h")
+    if "enc_layers" in case.arrays:
+        ours = torch.stack([torch.cat(parts) for parts in zip(*layers, strict=True)])
+        close(ours, case.array("enc_layers"), HIDDEN, "enc_layers")
+    if "kv_k" in case.arrays:
+        check_blocks(case, session)
+
+
+def check_question(case: Case, i: int, session: Session, recorder: Recorder) -> None:
+    spec, q = case.spec["questions"][i], f"q{i}_"
+    answer = session.ask(
+        str(i),
+        frames=spec["external_indices"],
+        retrieve_size=case.spec["topk"],
+        chunk_size=case.spec["chunk_size"],
+        max_new_tokens=spec["max_new_tokens"],
+    )
+    hidden, layers = recorder.take()
+    question, prefill, *steps = hidden
+    check_retrieval(case, q, answer)
+    close(question, case.array(q + "question_h"), HIDDEN, "question_h")
+    family = session.model.family
+    logits = family.hf.lm_head(torch.cat((prefill, *steps)).to(family.device)).cpu()  # type: ignore[operator]
+    close(logits[: len(prefill)], case.array(q + "prefill_logits"), LOGITS, "prefill_logits")
+    close(logits[len(prefill) - 1 :], case.array(q + "step_logits"), LOGITS, "step_logits")
+    assert list(answer.token_ids) == case.array(q + "ids").tolist()
+    split = len(question), len(question) + len(prefill)
+    ours = torch.stack(layers)
+    close(ours[:, : split[0]], case.array(q + "question_layers"), HIDDEN, "question_layers")
+    close(ours[:, split[0] : split[1]], case.array(q + "prefill_layers"), HIDDEN, "prefill_layers")
+
+
+def check_retrieval(case: Case, q: str, answer: Answer) -> None:
+    expected = [[int(f) for f in layer if f >= 0] for layer in case.arrays[q + "idx"]]
+    assert [list(layer) for layer in answer.retrieval.frames] == expected
+    if q + "sim" in case.arrays:
+        sim = case.array(q + "sim")
+        scored = ~sim.isnan()
+        close(answer.retrieval.scores[scored], sim[scored], LOGITS, "sim")
+
+
+def check_blocks(case: Case, session: Session) -> None:
+    """Sink and blocks hold the published un-rotated keys and values."""
+    n = session.memory.frames
+    for i, layer in session.memory.layers.items():
+        pairs = layer.blocks.read(range(n)).cpu()
+        for j, (name, sink) in enumerate((("kv_k", layer.sink_keys), ("kv_v", layer.sink_values))):
+            ours = torch.cat((sink.cpu(), pairs[:, j].transpose(0, 1).flatten(1, 2)), 1)
+            close(ours, case.array(name)[i], HIDDEN, name)
+
+
+def close(ours: Tensor, published: Tensor, tolerance: float, name: str) -> None:
+    assert ours.shape == published.shape, name
+    difference: Any = (ours.float() - published.float()).abs().max() if ours.numel() else 0.0
+    assert float(difference) <= tolerance, f"{name}: {float(difference):.1e}"
