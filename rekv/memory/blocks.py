@@ -5,7 +5,8 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-_SLAB_BYTES = 16 << 20
+# Small slabs keep what is reserved but unused small. Pinning memory is slow to begin, so it is done in larger pieces.
+_SLAB_BYTES = {"cpu": 2 << 20, "cuda": 64 << 20}
 
 
 class Blocks:
@@ -20,7 +21,7 @@ class Blocks:
         self.dtype = dtype
         self.device = device  # of the layer; blocks themselves are in host memory
         self.bytes_per_frame = 2 * kv_heads * tokens * head_dim * dtype.itemsize
-        self.frames_per_slab = max(1, _SLAB_BYTES // self.bytes_per_frame)
+        self.frames_per_slab = max(1, _SLAB_BYTES.get(device.type, 2 << 20) // self.bytes_per_frame)
         self._slabs: list[Tensor] = []  # each (frames_per_slab, 2, kv_heads, tokens, head_dim)
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
 

@@ -1,23 +1,31 @@
 """What the engine asks of a Video-LLM family. A family is one small file that fills this in."""
 
+from __future__ import annotations
+
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rekv.core import AskConfig, EncodeConfig, Image
+from rekv.errors import ModelError
 from rekv.models.pixels import Preprocessor
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
 class VideoLM(ABC):
     """A loaded Video-LLM: prompts, frame features, tokens per frame. Holds no state of any stream.
 
-    Subclasses set `architectures` and implement the abstract methods; the attention path has no code per family.
+    Subclasses set `architectures` and implement the abstract methods; the attention path has no code per
+    family.
     """
 
     architectures: ClassVar[tuple[str, ...]]  # class names of transformers that this family takes
+    encode_defaults: ClassVar[EncodeConfig] = EncodeConfig()
+    ask_defaults: ClassVar[AskConfig] = AskConfig()
 
     def __init__(
         self,
@@ -33,12 +41,42 @@ class VideoLM(ABC):
         self.tokenizer = tokenizer
         self.preprocessor = preprocessor
         self.name = name
-        self.encode_config = encode_config or EncodeConfig()
-        self.ask_config = ask_config or AskConfig()
+        self.encode_config = encode_config or self.encode_defaults
+        self.ask_config = ask_config or self.ask_defaults
+
+    @classmethod
+    def load_hf(
+        cls, source: str, architecture: str, **options: Any
+    ) -> tuple[PreTrainedModel, dict[str, Any]]:
+        """Load the model through transformers; return it and what `output_loading_info` tells.
+
+        `source` is a local folder or a Hub name, `architecture` one of `architectures`. A family whose
+        checkpoints transformers cannot read as they are overrides this, to pass a config or key mapping.
+        """
+        import transformers
+
+        hf, info = getattr(transformers, architecture).from_pretrained(source, **options)
+        return hf, info
+
+    def check(self) -> None:
+        """Raise `ModelError` if the checkpoint's parts do not fit together. Called once, after loading."""
+        rows = self._embedding.num_embeddings
+        if len(self.tokenizer) > rows:
+            raise ModelError(
+                f"{self.name}: its tokenizer has {len(self.tokenizer)} tokens, its model {rows}; they are "
+                f"not from one checkpoint, fetch its files again"
+            )
+
+    @property
+    def _embedding(self) -> torch.nn.Embedding:
+        return self.hf.get_input_embeddings()  # type: ignore[return-value]
 
     @property
     def device(self) -> torch.device:
-        return self.hf.get_input_embeddings().weight.device  # type: ignore[return-value,union-attr]
+        """Where the language model takes its inputs; with a device map, its layers may be elsewhere."""
+        device = self._embedding.weight.device
+        # accelerate keeps offloaded weights on "meta", and moves inputs from the CPU to where it runs them.
+        return torch.device("cpu") if device.type == "meta" else device
 
     @property
     def dtype(self) -> torch.dtype:
@@ -63,7 +101,10 @@ class VideoLM(ABC):
         """Map pixels (frames, 3, height, width) to language model inputs (frames, tokens_per_frame, dim)."""
 
     def pixels(self, images: Sequence[Image]) -> torch.Tensor:
-        """Resize and normalise pictures as the checkpoint wants them: (frames, 3, height, width), on the device."""
+        """Resize and normalise pictures as the checkpoint wants them.
+
+        Returns (frames, 3, height, width) on the model's device, in its dtype.
+        """
         return self.preprocessor(images).to(self.device, self.dtype)
 
     def init_ids(self, text: str | None = None) -> list[int]:
@@ -82,6 +123,14 @@ class VideoLM(ABC):
     def _ids(self, text: str) -> list[int]:
         ids: list[int] = self.tokenizer(text).input_ids
         return ids
+
+    def __str__(self) -> str:
+        layers = self.hf.config.get_text_config().num_hidden_layers
+        return (
+            f"{self.name}: {type(self.hf).__name__}, {self.hf.num_parameters() / 1e6:,.1f} M parameters, "
+            f"{layers} layers, {self.tokens_per_frame} tokens per frame, "
+            f"{str(self.dtype).removeprefix('torch.')} on {self.device}"
+        )
 
 
 def multiple_choice(question: str, choices: Sequence[str]) -> str:

@@ -62,7 +62,7 @@ class GoldenLM(VideoLM):
     def __init__(self, hf: Any, case: Case) -> None:
         size = hf.config.vision_config.image_size
         half = (0.5, 0.5, 0.5)
-        super().__init__(hf, _Ids(), Preprocessor((size, size), mean=half, std=half), name=case.spec["model"])  # type: ignore[arg-type]
+        super().__init__(hf, _Ids(), Preprocessor((size, size), "bicubic", half, half), name=case.spec["model"])  # type: ignore[arg-type]
         self._spec = case.spec
 
     @property

@@ -1,0 +1,58 @@
+"""The model that comes with rekv: a LLaVA-OneVision of 2.2 M parameters, trained on rekv's own drawn world.
+
+It makes everything work on a CPU with no network, and proves the pipeline. It knows nothing of real video.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from rekv.core import AskConfig, EncodeConfig
+from rekv.errors import ModelError
+from rekv.models.llava_onevision import LlavaOnevision
+from rekv.models.loading import assemble
+from rekv.models.registry import BUILTIN
+
+FOLDER = Path(__file__).parent / "tiny"
+
+
+class Tiny(LlavaOnevision):
+    """The built-in model: 9 tokens per frame of 48 x 48, one frame per second, a window of 28 frames."""
+
+    encode_defaults = EncodeConfig(sample_fps=1.0, n_local=256, frames_per_call=16)
+    ask_defaults = AskConfig(retrieve_size=8, max_new_tokens=24)
+
+    @property
+    def init_prompt(self) -> str:
+        return "<|im_start|>system\nYou are a helpful assistant.<|im_end|><|im_start|>user\n"
+
+
+def load(*, device: str | None = None, dtype: str | torch.dtype | None = None) -> Tiny:
+    """Load it, in float32 unless `dtype` says otherwise, without progress bars."""
+    if not FOLDER.is_dir():
+        raise ModelError(f"the built-in model's folder {FOLDER} is gone; reinstall rekv")
+    with _no_progress_bars():
+        return assemble(
+            Tiny,
+            Tiny.architectures[0],
+            str(FOLDER),
+            name=BUILTIN,
+            device=device,
+            dtype=dtype or torch.float32,
+        )
+
+
+@contextmanager
+def _no_progress_bars() -> Iterator[None]:
+    """Loading takes a blink: a bar would only be noise."""
+    from transformers.utils.logging import EmptyTqdm, set_tqdm_hook
+
+    previous = set_tqdm_hook(lambda factory, args, kwargs: EmptyTqdm(*args, **kwargs))  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        set_tqdm_hook(previous)

@@ -1,0 +1,175 @@
+"""From a name to a loaded Video-LLM: find the checkpoint, load it through transformers, trust none of it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from textwrap import shorten
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import torch
+
+from rekv.errors import ModelError, RekvError
+from rekv.models.pixels import Preprocessor
+from rekv.models.placement import placement
+from rekv.models.registry import ALIASES, BUILTIN, SETTINGS, find_family
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from rekv.models.base import VideoLM
+
+Family = TypeVar("Family", bound="VideoLM")
+
+# What a checkpoint may hold beyond the model's weights: a head that the vision tower does not use, constants.
+_SPARE = re.compile(r"_tower\.(\w+\.)*head\.|\.(inv_freq|position_ids)$")
+
+
+def load(
+    name: str | Path | None = None, *, device: str | None = None, dtype: str | torch.dtype | None = None
+) -> VideoLM:
+    """Load a Video-LLM.
+
+    name: None for the built-in model; an alias such as "llava_ov_7b"; a local folder; or a name on the
+        Hugging Face Hub, whose files transformers fetches and keeps.
+    device: "cpu", "cuda", "cuda:1", or "auto" to spread it over all devices (needs accelerate).
+        By default CUDA where there is one.
+    dtype: "float32", "float16" or "bfloat16". By default the checkpoint's own on CUDA and float32 on the CPU;
+        the built-in model is float32 everywhere.
+
+    Raises `ModelError` if it cannot be found, is of no known family, or is not complete and whole.
+    """
+    if name is None or name == BUILTIN:
+        from rekv.models import builtin
+
+        return builtin.load(device=device, dtype=dtype)
+    source = _locate(name)
+    architecture, family = find_family(_architectures(source), source)
+    return assemble(family, architecture, source, name=str(name), device=device, dtype=dtype)
+
+
+def assemble(
+    family: type[Family],
+    architecture: str,
+    source: str,
+    *,
+    name: str,
+    device: str | None,
+    dtype: str | torch.dtype | None,
+) -> Family:
+    """Load a checkpoint's weights, tokenizer and preprocessor, and check that they fit together."""
+    from transformers import AutoTokenizer
+
+    from rekv.attention import hook
+
+    options, device_after = placement(device, dtype)
+    with _refusing(source):
+        preprocessor = Preprocessor.from_pretrained(source)
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+        hf, info = family.load_hf(
+            source,
+            architecture,
+            attn_implementation={"text_config": hook.NAME, "vision_config": "sdpa"},
+            use_safetensors=True,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are told with the missing ones, and refused
+            **options,
+        )
+    _require_all_weights(info, source)
+    _require_exact_rotary(hf, source)
+    hf.eval().requires_grad_(False)  # type: ignore[no-untyped-call]
+    if device_after is not None:
+        hf.to(device_after)  # type: ignore[arg-type]
+    encode, ask = SETTINGS.get(source, (None, None))
+    model = family(hf, tokenizer, preprocessor, name=name, encode_config=encode, ask_config=ask)
+    model.check()
+    return model
+
+
+def _locate(name: str | Path) -> str:
+    """Turn a name into what transformers takes: a folder that exists, or a name on the Hub."""
+    if isinstance(name, str) and name in ALIASES:
+        return ALIASES[name]
+    path = Path(name).expanduser()
+    if name and path.is_dir():
+        return str(path)
+    if name and path.exists():
+        raise ModelError(
+            f"{path} is a file; name the folder that holds the checkpoint's config.json and weights"
+        )
+    if isinstance(name, Path) or name.startswith((".", "/", "~")):
+        raise ModelError(f"there is no folder {name}. {_names()}")
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+        raise ModelError(f"there is no model {name!r}. {_names()}")
+    return name
+
+
+def _architectures(source: str) -> tuple[str, ...]:
+    from huggingface_hub import constants
+    from transformers import PreTrainedConfig
+
+    with _refusing(source):
+        try:
+            config, _ = PreTrainedConfig.get_config_dict(source)
+        except OSError as error:
+            if Path(source).is_dir():
+                raise
+            raise ModelError(
+                f"there is no folder {source}, and the Hugging Face Hub did not give a model of that name: "
+                f"{_reason(error)} Check the name and the network; without one, only models that lie in "
+                f"{constants.HF_HUB_CACHE} can be used (HF_HOME moves it). {_names()}"
+            ) from error
+    if not isinstance(config, dict) or not config:
+        raise ModelError(f"{source} has no config.json that describes a model. {_names()}")
+    return tuple(config.get("architectures") or ())
+
+
+@contextmanager
+def _refusing(source: str) -> Iterator[None]:
+    """Damaged files make transformers and its parts raise nearly anything."""
+    try:
+        yield
+    except (RekvError, RuntimeError, MemoryError):  # out of memory is not the checkpoint's fault
+        raise
+    except Exception as error:
+        raise ModelError(
+            f"{source} cannot be loaded: {_reason(error)} rekv needs its config, preprocessor config, "
+            f"tokenizer and weights as safetensors; if one is missing or damaged, fetch its files again"
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    return shorten(f"{type(error).__name__}: {error}".rstrip(".: \n"), 200, placeholder=" ...") + "."
+
+
+def _names() -> str:
+    return (
+        f"A model is named by one of {', '.join(ALIASES)}, a local folder, or a name on the Hugging Face Hub "
+        f"(owner/model); no name at all is the built-in model"
+    )
+
+
+def _require_all_weights(info: dict[str, Any], source: str) -> None:
+    """A foreign or half-fetched checkpoint would otherwise run, its missing weights being random."""
+    problems = {
+        "missing": sorted(info["missing_keys"]),
+        "of another shape": sorted(key for key, *_ in info["mismatched_keys"]),
+        "unknown": sorted(key for key in info["unexpected_keys"] if not _SPARE.search(key)),
+    }
+    told = [f"{len(keys)} {what} (such as {keys[0]})" for what, keys in problems.items() if keys]
+    if told := told + list(info.get("error_msgs", ())):
+        raise ModelError(
+            f"{source}: its weights are not those that its config.json describes: {'; '.join(told)}. "
+            f"Fetch its files again, all of them"
+        )
+
+
+def _require_exact_rotary(hf: PreTrainedModel, source: str) -> None:
+    for key, buffer in hf.named_buffers():
+        if key.endswith("inv_freq") and buffer.dtype != torch.float32:
+            raise ModelError(
+                f"{source}: {key} was cast to {buffer.dtype}, which shifts every position; load the model "
+                f"with from_pretrained(dtype=...), not with .to() or .half()"
+            )

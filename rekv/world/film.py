@@ -1,0 +1,50 @@
+"""A scene as a video file, drawn large and moving smoothly: what a camera in the world would record."""
+
+from collections.abc import Callable
+from os import PathLike
+
+from rekv.errors import ConfigError
+from rekv.video.writer import VideoWriter
+from rekv.world.render import Renderer
+from rekv.world.scene import Scene
+from rekv.world.shapes import SIDE
+
+_ENCODER = {"preset": "veryfast"}  # of x264; flat shapes gain nothing from a longer search
+
+
+def render_film(
+    path: str | PathLike[str],
+    scene: Scene,
+    *,
+    scale: int = 8,
+    fps: int = 8,
+    seconds_per_frame: float = 1.0,
+    crf: int = 23,
+    progress: Callable[[float], None] | None = None,
+) -> None:
+    """Write the scene as an H.264 file of (48 * scale) x (48 * scale) pixels.
+
+    The picture at k * `seconds_per_frame` shows the world's frame k; those in between show the movement.
+    `fps`: pictures per second of the file. `progress` is called after each with the share done, 0 to 1.
+    Raises `ConfigError` if a frame of the world would not last a whole number of pictures.
+    """
+    pictures_per_frame = _whole(fps * seconds_per_frame)
+    renderer = Renderer(scene, scale)
+    total = scene.n_frames * pictures_per_frame
+    with VideoWriter(path, SIDE * scale, SIDE * scale, fps, crf=crf, options=_ENCODER) as film:
+        for i in range(total):
+            time = i / pictures_per_frame
+            if i % pictures_per_frame == 0 or any(event.moves for event in scene.visible(time)):
+                picture = renderer.picture(time)
+            film.write(picture, i / fps)
+            if progress:
+                progress((i + 1) / total)
+
+
+def _whole(pictures_per_frame: float) -> int:
+    if pictures_per_frame < 1 or pictures_per_frame != int(pictures_per_frame):
+        raise ConfigError(
+            f"fps * seconds_per_frame is {pictures_per_frame:g}; it must be a whole number, at least 1 "
+            "(pictures per frame of the world)"
+        )
+    return int(pictures_per_frame)
