@@ -6,7 +6,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import LlavaOnevisionConfig, LlavaOnevisionForConditionalGeneration, Qwen2Config, SiglipVisionConfig
+from transformers import (
+    LlavaOnevisionConfig,
+    LlavaOnevisionForConditionalGeneration,
+    Qwen2Config,
+    SiglipVisionConfig,
+)
 
 import rekv.attention.hook
 from rekv.core import AskConfig, EncodeConfig, Image
@@ -90,18 +95,24 @@ class RandomLM(VideoLM):
             num_hidden_layers=shape.layers,
             num_attention_heads=shape.heads,
             num_key_value_heads=shape.kv_heads,
-            head_dim=shape.head_dim,
             vocab_size=shape.vocabulary,
             max_position_embeddings=32768,
         )
+        text.head_dim = shape.head_dim
         vision = SiglipVisionConfig(
-            hidden_size=64, intermediate_size=128, num_hidden_layers=1, num_attention_heads=4, image_size=28, patch_size=14
+            hidden_size=64,
+            intermediate_size=128,
+            num_hidden_layers=1,
+            num_attention_heads=4,
+            image_size=28,
+            patch_size=14,
         )
         config = LlavaOnevisionConfig(text_config=text, vision_config=vision, image_token_index=shape.vocabulary - 1)
-        hf = LlavaOnevisionForConditionalGeneration(config).eval().requires_grad_(False)
-        hf.model.language_model.rotary_emb.to(torch.float32)
-        hf = hf.to(dtype)
-        hf.model.language_model.rotary_emb.inv_freq = hf.model.language_model.rotary_emb.original_inv_freq.float()
+        hf: Any = LlavaOnevisionForConditionalGeneration(config).eval().requires_grad_(False)  # type: ignore[no-untyped-call]
+        rotary = hf.model.language_model.rotary_emb
+        angles = rotary.inv_freq.clone()
+        hf.to(dtype)
+        rotary.inv_freq = angles  # kept in fp32, as from_pretrained does
         hf.set_attn_implementation({"text_config": rekv.attention.hook.NAME, "vision_config": "sdpa"})
         hf.generation_config.eos_token_id = None
         hf.generation_config.pad_token_id = 0
@@ -135,6 +146,4 @@ class RandomLM(VideoLM):
         return torch.empty(len(images))
 
     def frame_features(self, pixels: Tensor) -> Tensor:
-        return torch.randn(
-            len(pixels), self.tokens_per_frame, self.shape.hidden, dtype=self.dtype, device=self.device
-        )
+        return torch.randn(len(pixels), self.tokens_per_frame, self.shape.hidden, dtype=self.dtype, device=self.device)

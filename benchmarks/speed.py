@@ -71,7 +71,8 @@ def measure(shape: Shape, rounds: int, memory_frames: int) -> dict[str, Any]:
         "bf16": {
             **{k: v for k, v in summary(bf16).items() if "limit" not in k},
             "encode_vs_fp32": round(
-                statistics.median(r["encode_cpu_s"] for r in bf16) / statistics.median(r["encode_cpu_s"] for r in fp32), 3
+                statistics.median(r["encode_cpu_s"] for r in bf16) / statistics.median(r["encode_cpu_s"] for r in fp32),
+                3,
             ),
         },
         "share_of_encode_time": profile(Model(RandomLM(shape)), shape),
@@ -191,13 +192,14 @@ def stock_decode_seconds(model: Model, shape: Shape) -> float:
         return torch.tensor([False])
 
     ids = torch.arange(shape.prompt)[None]
-    model.family.hf.generate(  # type: ignore[operator]
+    hf: Any = model.family.hf
+    hf.generate(
         input_ids=ids,
         attention_mask=torch.ones(1, shape.context + shape.prompt, dtype=torch.long),
         past_key_values=stock_cache(model, shape),
         max_new_tokens=shape.new_tokens,
         do_sample=False,
-        stopping_criteria=transformers.StoppingCriteriaList([stamp]),  # type: ignore[list-item]
+        stopping_criteria=transformers.StoppingCriteriaList([stamp]),
     )
     return (stamps[-1] - stamps[0]) / (len(stamps) - 1)
 

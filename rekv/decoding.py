@@ -6,7 +6,7 @@ from time import perf_counter
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import (
     Cache,
     GenerationConfig,
@@ -124,7 +124,10 @@ def end_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> froze
     """The tokens that end an answer: the tokenizer's, and the checkpoint's own list."""
     config = model.generation_config
     listed = config.eos_token_id if config is not None else None
-    found: Iterable[int | None] = (*(listed if isinstance(listed, list) else [listed]), tokenizer.eos_token_id)
+    found: Iterable[int | None] = (
+        *(listed if isinstance(listed, list) else [listed]),
+        tokenizer.eos_token_id,
+    )
     return frozenset(i for i in found if i is not None)
 
 
@@ -141,7 +144,8 @@ def decode(
 
     With `windowed` each step runs under the window + sink rule; without, `generate()` runs the stock model.
     """
-    device = model.get_input_embeddings().weight.device
+    embedding: nn.Embedding = model.get_input_embeddings()  # type: ignore[assignment]
+    device = embedding.weight.device
     ids = torch.tensor([prompt], device=device)
     processors = _processors(ask, device)
     if windowed is None:
@@ -152,7 +156,7 @@ def decode(
     transcript.finish()
 
 
-def _processors(ask: AskConfig, device: Any) -> LogitsProcessorList:
+def _processors(ask: AskConfig, device: torch.device) -> LogitsProcessorList:
     if ask.temperature == 0:
         return LogitsProcessorList()
     chain: list[LogitsProcessor] = [TemperatureLogitsWarper(ask.temperature)]
@@ -187,7 +191,7 @@ def _generate(
 def _neutral(ask: AskConfig, ends: frozenset[int]) -> GenerationConfig:
     """Greedy choice over processed logits. Set in full: what is left out would come from the checkpoint's own file."""
     ids = sorted(ends)
-    return GenerationConfig(
+    return GenerationConfig(  # type: ignore[no-untyped-call]
         max_new_tokens=ask.max_new_tokens,
         do_sample=False,
         num_beams=1,
@@ -211,7 +215,7 @@ def _step(
     new = ids
     while True:
         logits = run(model, attention, input_ids=new, logits_to_keep=1).logits[:, -1].float()
-        new = processors(ids, logits).argmax(-1, keepdim=True)
+        new = processors(ids, logits).argmax(-1, keepdim=True)  # type: ignore[arg-type]
         ids = torch.cat((ids, new), 1)
         if bool(criteria(ids, logits).all()):
             return

@@ -12,7 +12,7 @@ from time import perf_counter
 from typing import Any, Protocol, runtime_checkable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from rekv import models
 from rekv.attention.hook import run
@@ -42,7 +42,7 @@ class Model:
 
     def __init__(self, family: VideoLM) -> None:
         self.family = family
-        self.decoder = family.hf.get_decoder()
+        self.decoder: nn.Module = family.hf.get_decoder()  # type: ignore[no-untyped-call]
         self.rotary = probe(self.decoder, family.name)
         # Encode calls and questions take turns, first come, first served. A question's turn ends with its first
         # token: the rest of its decoding runs beside encoding, with which it shares nothing.
@@ -53,9 +53,7 @@ class Model:
         return Session(self, self.family.encode_config.but(**settings))
 
 
-def load(
-    name: str | Path | None = None, *, device: str | None = None, dtype: str | torch.dtype | None = None
-) -> Model:
+def load(name: str | Path | None = None, *, device: str | None = None, dtype: str | torch.dtype | None = None) -> Model:
     """Load a Video-LLM: an alias such as "llava_ov_7b", a Hub name, a local folder, or None for the built-in model.
 
     Raises `ModelError` if it cannot be found or loaded, or if the method does not reproduce it.
@@ -76,7 +74,10 @@ class Session:
         self._writer = threading.Lock()
         init = model.family.init_ids(config.init_prompt)
         self.memory = Memory(
-            model.rotary, n_init=len(init), tokens_per_frame=model.family.tokens_per_frame, n_local=config.n_local
+            model.rotary,
+            n_init=len(init),
+            tokens_per_frame=model.family.tokens_per_frame,
+            n_local=config.n_local,
         )
         with torch.inference_mode(), model.turns.take():
             self._forward((), input_ids=torch.tensor([init], device=model.family.device))
@@ -129,7 +130,12 @@ class Session:
         done = perf_counter()
         first = transcript.first_token_at
         timings = Timings(
-            started - begun, retrieved - started, asked.load_seconds, first - retrieved, done - first, done - begun
+            started - begun,
+            retrieved - started,
+            asked.load_seconds,
+            first - retrieved,
+            done - first,
+            done - begun,
         )
         return self._answer(question, asked, transcript, timings)
 
@@ -202,7 +208,12 @@ class Session:
     ) -> Transcript:
         family = self.model.family
         return Transcript(
-            family.tokenizer, end_ids(family.hf, family.tokenizer), config.stop, on_text, cancelled, on_first_token
+            family.tokenizer,
+            end_ids(family.hf, family.tokenizer),
+            config.stop,
+            on_text,
+            cancelled,
+            on_first_token,
         )
 
     def _decode(self, asked: QuestionPass, prompt: Sequence[int], config: AskConfig, transcript: Transcript) -> None:

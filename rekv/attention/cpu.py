@@ -31,7 +31,13 @@ def window_attention(
 
 
 def _by_flash(
-    query: Tensor, keys: Tensor, values: Tensor, n_local: int, scale: float, tiles: Tiles, sink: FoldedSink | None
+    query: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    n_local: int,
+    scale: float,
+    tiles: Tiles,
+    sink: FoldedSink | None,
 ) -> Tensor:
     edge, edge_lse = _edges(query, keys, values, n_local, scale, tiles, sink)
     if tiles.middle == tiles.own:
@@ -43,7 +49,13 @@ def _by_flash(
 
 
 def _edges(
-    query: Tensor, keys: Tensor, values: Tensor, n_local: int, scale: float, tiles: Tiles, sink: FoldedSink | None
+    query: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    n_local: int,
+    scale: float,
+    tiles: Tiles,
+    sink: FoldedSink | None,
 ) -> tuple[Tensor, Tensor]:
     """Attention to what is partly masked: left edge, the tile itself, sink. Returns it with its log-sum-exp."""
     group = query.shape[2] // tiles.size
@@ -57,7 +69,7 @@ def _edges(
         parts.append(sink.values)
     logits = torch.cat(scores, -1).mul_(scale).add_(torch.cat(biases, -1))
     lse = logits.logsumexp(-1, keepdim=True)
-    weights = logits.sub_(lse).exp_().split([s.shape[-1] for s in scores], -1)
+    weights = torch.split(logits.sub_(lse).exp_(), [s.shape[-1] for s in scores], -1)
     out = weights[0] @ parts[0]
     for weight, part in zip(weights[1:], parts[1:], strict=True):
         out += weight @ part
@@ -73,7 +85,13 @@ def _slices(x: Tensor, start: int, end: int, tiles: Tiles) -> Tensor:
 
 
 def _by_products(
-    query: Tensor, keys: Tensor, values: Tensor, n_local: int, scale: float, tiles: Tiles, sink: FoldedSink | None
+    query: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    n_local: int,
+    scale: float,
+    tiles: Tiles,
+    sink: FoldedSink | None,
 ) -> Tensor:
     count, kv_heads, rows, _ = query.shape
     group = rows // tiles.size

@@ -56,9 +56,7 @@ def rekv_attention(
     """Attention of one layer: tensors are (batch, heads, tokens, head_dim); returns (batch, tokens, heads, head_dim)."""
     if rekv is None:
         mask = _own_length(attention_mask, query, key)
-        return sdpa_attention_forward(
-            module, query, key, value, mask, dropout=dropout, scaling=scaling, **kwargs
-        )
+        return sdpa_attention_forward(module, query, key, value, mask, dropout=dropout, scaling=scaling, **kwargs)
     if kwargs.get("softcap") is not None or kwargs.get("sliding_window") is not None:
         raise ModelError("this model's attention is capped or already a sliding window, which rekv does not reproduce")
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling

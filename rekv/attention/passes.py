@@ -95,9 +95,7 @@ class QuestionPass:
         _, kv_heads, block, dim = state.blocks.shape
         init, n = memory.n_init, len(frames)
         tokens = init + n * block
-        context = ContextLayer(
-            kv_heads, tokens, self._room, self.bound - tokens, dim, state.blocks.dtype, state.device
-        )
+        context = ContextLayer(kv_heads, tokens, self._room, self.bound - tokens, dim, state.blocks.dtype, state.device)
         angles = memory.rotary.angles(context.offset, self.bound, state.device)
         keys, values = context.slots(0, init)
         rotate(state.sink_keys, angles[:init], keys)
@@ -131,7 +129,13 @@ class AnswerPass:
 
 
 def _attend_context(
-    memory: Memory, state: LayerMemory, context: ContextLayer, query: Tensor, key: Tensor, value: Tensor, scale: float
+    memory: Memory,
+    state: LayerMemory,
+    context: ContextLayer,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    scale: float,
 ) -> Tensor:
     """Tokens that follow a context attend to it and to each other; they are written behind it, but not kept."""
     n = key.shape[1]
@@ -141,6 +145,4 @@ def _attend_context(
     rotate(key, angles, keys)
     values.copy_(value)
     sinks = (torch.arange(start, end) - memory.n_local + 1).clamp_(0, memory.n_init)
-    return window_attention(
-        rotate(query, angles), *context.upto(end), memory.n_local, scale, state.sink(query, sinks)
-    )
+    return window_attention(rotate(query, angles), *context.upto(end), memory.n_local, scale, state.sink(query, sinks))

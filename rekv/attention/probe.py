@@ -21,28 +21,36 @@ def probe(decoder: nn.Module, name: str) -> Rotary:
     is built in a way that the method cannot enter.
     """
     if not hasattr(decoder, "rotary_emb"):
-        raise ModelError(
-            f"{name}: its decoder has no rotary embedding of its own (`rotary_emb`), by which rekv places frames; "
-            f"use a model of a supported family"
-        )
+        raise _refusal(name, "its decoder has no rotary embedding of its own (`rotary_emb`), by which frames are placed")
+    if Rotary(decoder).depends_on_length(1 << 24):
+        raise _refusal(name, "its rotary angles change with the length of the sequence")
     embedding: nn.Embedding = decoder.get_input_embeddings()  # type: ignore[operator]
     generator = torch.Generator().manual_seed(0)
     ids = torch.randint(0, embedding.num_embeddings, (1, _TOKENS), generator=generator)
     ids = ids.to(embedding.weight.device)
-    stock = decoder(input_ids=ids, use_cache=False).last_hidden_state.float()
     errors: dict[bool, float] = {}
-    for interleaved in (False, True):
-        rotary = Rotary(decoder, interleaved=interleaved)
-        errors[interleaved] = _distance(_through_rekv(decoder, rotary, ids, name), stock)
+    try:
+        stock = decoder(input_ids=ids, use_cache=False).last_hidden_state.float()
+        for interleaved in (False, True):
+            rotary = Rotary(decoder, interleaved=interleaved)
+            errors[interleaved] = _distance(_through_rekv(decoder, rotary, ids, name), stock)
+    except torch.OutOfMemoryError:
+        raise
+    except (TypeError, ValueError, AttributeError, RuntimeError) as error:
+        raise _refusal(name, f"its decoder cannot be run ({error})") from error
     best = min(errors, key=lambda style: errors[style])
     limit = _TOLERANCE.get(embedding.weight.dtype, max(_TOLERANCE.values()))
     if not errors[best] <= limit:  # also refuses NaN
-        raise ModelError(
-            f"{name}: rekv's attention does not reproduce this model (relative error {errors[best]:.1e}, "
-            f"at most {limit:.0e} is accepted): its decoder keeps state that frames cannot be retrieved from, or "
-            f"uses positions that rekv does not know; use a model of a supported family"
+        raise _refusal(
+            name,
+            f"its hidden states come out {errors[best]:.1e} apart (relative; at most {limit:.0e} is accepted): its "
+            f"attention keeps state that frames cannot be retrieved from, or places tokens in a way unknown here",
         )
     return Rotary(decoder, interleaved=best)
+
+
+def _refusal(name: str, reason: str) -> ModelError:
+    return ModelError(f"{name}: rekv does not reproduce this model: {reason}. Use a model of a supported family")
 
 
 def _through_rekv(decoder: nn.Module, rotary: Rotary, ids: Tensor, name: str) -> Tensor:
@@ -52,10 +60,7 @@ def _through_rekv(decoder: nn.Module, rotary: Rotary, ids: Tensor, name: str) ->
     outputs = []
     for chunk, times in ((ids[:, :half], ()), (ids[:, half:], (0.0,))):
         memory.make_room(half)
-        try:
-            outputs.append(run(decoder, EncodePass(memory, half), input_ids=chunk).last_hidden_state)
-        except (TypeError, AttributeError, RuntimeError) as error:
-            raise ModelError(f"{name}: rekv cannot run this model's decoder ({error})") from error
+        outputs.append(run(decoder, EncodePass(memory, half), input_ids=chunk).last_hidden_state)
         if not memory.layers:
             raise ModelError(
                 f"{name}: its attention layers never reached rekv. Load it with rekv.load(), or call "

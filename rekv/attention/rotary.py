@@ -44,11 +44,24 @@ class Rotary:
             table = self._tables[device] = self._compute(max(1024, 1 << (end - 1).bit_length()), device)
         return table[start:end]
 
+    def depends_on_length(self, longest: int) -> bool:
+        """Whether angles of early positions change when a sequence reaches position `longest`.
+
+        True of some long-context schemes (dynamic NTK, LongRoPE): keys rotated early would be wrong later.
+        """
+        early = torch.arange(16)
+        late = torch.cat((early, torch.tensor([longest])))
+        short, long = (self._angles_of(positions)[:16] for positions in (early, late))
+        return not (torch.equal(short.cos, long.cos) and torch.equal(short.sin, long.sin))
+
     def _compute(self, n: int, device: torch.device) -> Angles:
+        table = self._angles_of(torch.arange(n))
+        return Angles(table.cos.to(device), table.sin.to(device), self._interleaved)
+
+    def _angles_of(self, positions: Tensor) -> Angles:
         home = next(self._module.buffers()).device
-        positions = torch.arange(n, device=home)[None]
-        cos, sin = self._module(torch.empty(0, dtype=torch.float32, device=home), positions)
-        cos, sin = (t[0].to(device) / self._scaling for t in (cos, sin))
+        x = torch.empty(0, dtype=torch.float32, device=home)
+        cos, sin = (t[0] / self._scaling for t in self._module(x, positions.to(home)[None]))
         return Angles(cos, sin, self._interleaved)
 
 

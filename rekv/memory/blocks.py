@@ -23,7 +23,9 @@ class Blocks:
         self.bytes_per_frame = 2 * kv_heads * tokens * head_dim * dtype.itemsize
         self.frames_per_slab = max(1, _SLAB_BYTES.get(device.type, 2 << 20) // self.bytes_per_frame)
         self._slabs: list[Tensor] = []  # each (frames_per_slab, 2, kv_heads, tokens, head_dim)
-        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+        self._stream: torch.cuda.Stream | None = None
+        if device.type == "cuda":
+            self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
     @property
     def capacity(self) -> int:
@@ -68,9 +70,7 @@ class Blocks:
     def _reserve(self, frames: int) -> None:
         while self.capacity < frames:
             self._slabs.append(
-                torch.empty(
-                    self.frames_per_slab, *self.shape, dtype=self.dtype, pin_memory=self.device.type == "cuda"
-                )
+                torch.empty(self.frames_per_slab, *self.shape, dtype=self.dtype, pin_memory=self.device.type == "cuda")
             )
 
     def _runs(self, frames: Sequence[int]) -> Iterator[tuple[Tensor, slice, slice]]:

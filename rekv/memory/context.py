@@ -7,7 +7,7 @@ from torch import Tensor
 from transformers.cache_utils import DynamicLayer
 
 
-class ContextLayer(DynamicLayer):
+class ContextLayer(DynamicLayer):  # type: ignore[no-untyped-call]
     """[sink | retrieved frames], rotated at contiguous positions, with room for the tokens that follow.
 
     The question pass attends over it, `generate()` then continues on the same buffer: nothing is copied between
@@ -18,9 +18,16 @@ class ContextLayer(DynamicLayer):
     """
 
     def __init__(
-        self, kv_heads: int, tokens: int, room: int, offset: int, head_dim: int, dtype: torch.dtype, device: torch.device
+        self,
+        kv_heads: int,
+        tokens: int,
+        room: int,
+        offset: int,
+        head_dim: int,
+        dtype: torch.dtype,
+        device: torch.device,
     ) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.offset = offset
         self.length = tokens
         self._buffers = tuple(
@@ -41,15 +48,22 @@ class ContextLayer(DynamicLayer):
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         """Append rotated tokens in place; called by transformers."""
         end = self.length + key_states.shape[-2]
+        if end > self._buffers[0].shape[2]:  # transformers may look a step ahead of where it stops
+            self._buffers = tuple(torch.cat((x, torch.empty_like(x)), 2) for x in self._buffers)
         for buffer, new in zip(self._buffers, (key_states, value_states), strict=True):
             buffer[:, :, self.length : end] = new
         self.extend(end)
-        return self.keys, self.values
+        keys, values = (x[:, :, :end] for x in self._buffers)
+        return keys, values
 
     def extend(self, length: int) -> None:
         """Keep the tokens that were written up to here."""
         self.length = length
         self._show()
+
+    def crop(self, tokens_to_remove: int) -> None:
+        """Forget the newest tokens; called by transformers, with a number that may be negative."""
+        self.extend(self.length - abs(tokens_to_remove))
 
     def get_seq_length(self) -> int:
         return self.length

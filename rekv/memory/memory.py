@@ -141,4 +141,3 @@ class Memory:
                 raise RuntimeError(f"layer {i}: window of {layer.window.length} tokens after {self.tokens}")
             if layer.sink_keys.shape[1] != self.n_init:
                 raise RuntimeError(f"layer {i}: sink of {layer.sink_keys.shape[1]} tokens, not {self.n_init}")
-

@@ -45,9 +45,7 @@ class VideoLM(ABC):
         self.ask_config = ask_config or self.ask_defaults
 
     @classmethod
-    def load_hf(
-        cls, source: str, architecture: str, **options: Any
-    ) -> tuple[PreTrainedModel, dict[str, Any]]:
+    def load_hf(cls, source: str, architecture: str, **options: Any) -> tuple[PreTrainedModel, dict[str, Any]]:
         """Load the model through transformers; return it and what `output_loading_info` tells.
 
         `source` is a local folder or a Hub name, `architecture` one of `architectures`. A family whose

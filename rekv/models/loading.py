@@ -96,9 +96,7 @@ def _locate(name: str | Path) -> str:
     if name and path.is_dir():
         return str(path)
     if name and path.exists():
-        raise ModelError(
-            f"{path} is a file; name the folder that holds the checkpoint's config.json and weights"
-        )
+        raise ModelError(f"{path} is a file; name the folder that holds the checkpoint's config.json and weights")
     if isinstance(name, Path) or name.startswith((".", "/", "~")):
         raise ModelError(f"there is no folder {name}. {_names()}")
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):

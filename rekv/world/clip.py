@@ -46,9 +46,7 @@ def clip_question(rng: np.random.Generator, events: Sequence[Event], n_frames: i
     return now(events, n_frames - 1)
 
 
-def _attempt(
-    rng: np.random.Generator, type: QuestionType, events: Sequence[Event], n_frames: int
-) -> Question | None:
+def _attempt(rng: np.random.Generator, type: QuestionType, events: Sequence[Event], n_frames: int) -> Question | None:
     """Draw a question of this type, or None if the drawn subject does not allow one."""
     phrasing = draw_phrasing(rng, type)
     if not events and type not in ("now", "exist", "count"):

@@ -87,16 +87,10 @@ class Cast:
 
     def reserved(self, event: Event) -> bool:
         """Say whether a distractor like this could be taken for a needle."""
-        return (
-            event.kind in self._unique_kinds
-            or event.color in self._unique_colors
-            or event.name in self._names
-        )
+        return event.kind in self._unique_kinds or event.color in self._unique_colors or event.name in self._names
 
 
-def needle_stream(
-    rng: np.random.Generator, n_frames: int, *, tail: int = TAIL, per_type: int = 1
-) -> NeedleStream:
+def needle_stream(rng: np.random.Generator, n_frames: int, *, tail: int = TAIL, per_type: int = 1) -> NeedleStream:
     """Draw a stream with `per_type` (1 or 2) questions of each of the eight `NEEDLE_TYPES`.
 
     Every needle is unique in the stream, alone on screen, and gone before the last `tail` frames; half of the
@@ -138,9 +132,7 @@ def hide(needles: Iterable[Event], distractors: Iterable[Event]) -> tuple[Event,
 
 def _check(n_frames: int, tail: int, per_type: int, needles: int) -> None:
     if not 1 <= per_type <= _MOST_PER_TYPE:
-        raise ConfigError(
-            f"per_type is {per_type}; it must be 1 or {_MOST_PER_TYPE} (questions of each type)"
-        )
+        raise ConfigError(f"per_type is {per_type}; it must be 1 or {_MOST_PER_TYPE} (questions of each type)")
     shortest = tail + (_FIRST_SLOT + needles) * _SLOT
     if n_frames < shortest:
         raise ConfigError(

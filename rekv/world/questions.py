@@ -93,9 +93,7 @@ class Question:
     choices: tuple[str, ...] = ()  # the answers that questions of this type may have; empty if they are open
 
 
-def about(
-    type: QuestionType, event: Event, *, n_frames: int | None = None, phrasing: int | None = None
-) -> Question:
+def about(type: QuestionType, event: Event, *, n_frames: int | None = None, phrasing: int | None = None) -> Question:
     """Ask for a fact about one thing: color, shape, digit, where, size, motion, or exist (which is "yes").
 
     Whether the words single the thing out is for the caller to see to. `n_frames`: the video ends there.
@@ -150,9 +148,7 @@ def count(events: Sequence[Event], kind: str, n_frames: int, *, phrasing: int | 
     found = [event for event in seen(events, n_frames) if event.kind == kind]
     evidence = tuple(_range(event, n_frames) for event in found)
     plural = f"{kind}es" if kind.endswith("s") else f"{kind}s"
-    return Question(
-        "count", _text("count", phrasing, kinds=plural), str(len(found)), evidence, _CHOICES["count"]
-    )
+    return Question("count", _text("count", phrasing, kinds=plural), str(len(found)), evidence, _CHOICES["count"])
 
 
 def caption(event: Event) -> str:

@@ -36,9 +36,7 @@ class Renderer:
         `time` is in frames. Raises `ConfigError` if it is outside the scene.
         """
         if not 0 <= time < self.scene.n_frames:
-            raise ConfigError(
-                f"time is {time}; it must be at least 0 and below {self.scene.n_frames} (frames)"
-            )
+            raise ConfigError(f"time is {time}; it must be at least 0 and below {self.scene.n_frames} (frames)")
         noise = _enlarged(_noise()[self.scene.noise[int(time)]], self.scale)
         canvas = self._background + noise
         for event in self.scene.visible(time):

@@ -118,7 +118,10 @@ class Recorder:
 
     def take(self) -> tuple[list[Tensor], list[Tensor]]:
         """What was recorded since the last call: hidden states per pass, and per layer all tokens."""
-        hidden, layers = self.hidden, [torch.cat(outputs) if outputs else torch.empty(0) for outputs in self.layers]
+        hidden, layers = (
+            self.hidden,
+            [torch.cat(outputs) if outputs else torch.empty(0) for outputs in self.layers],
+        )
         self.hidden, self.layers = [], [[] for _ in self.layers]
         return hidden, layers
 

@@ -69,9 +69,7 @@ def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch_size=14,
         vision_use_head=False,
     )
-    config = LlavaOnevisionConfig(
-        text_config=text, vision_config=vision, image_token_index=60, video_token_index=61
-    )
+    config = LlavaOnevisionConfig(text_config=text, vision_config=vision, image_token_index=60, video_token_index=61)
     LlavaOnevisionForConditionalGeneration(config).bfloat16().save_pretrained(folder)
     save_tokenizer(folder)
     LlavaOnevisionImageProcessorPil(size={"height": 42, "width": 42}).save_pretrained(folder)

@@ -39,8 +39,7 @@ def test_it_has_a_name_too() -> None:
 
 def test_it_describes_itself(tiny: builtin.Tiny) -> None:
     assert str(tiny) == (
-        "tiny: LlavaOnevisionForConditionalGeneration, 2.2 M parameters, 4 layers, "
-        "9 tokens per frame, float32 on cpu"
+        "tiny: LlavaOnevisionForConditionalGeneration, 2.2 M parameters, 4 layers, 9 tokens per frame, float32 on cpu"
     )
 
 

@@ -60,15 +60,11 @@ def test_a_tower_that_gives_other_tokens_is_refused(monkeypatch: pytest.MonkeyPa
 
 def test_prompts_are_those_of_the_published_code(pristine: Path) -> None:
     model = load(pristine)
-    assert model.init_prompt == (
-        "<|im_start|>system \nYou are a helpful assistant.<|im_end|><|im_start|>user "
-    )
+    assert model.init_prompt == ("<|im_start|>system \nYou are a helpful assistant.<|im_end|><|im_start|>user ")
     assert model.prompt("Where is it?") == "\nWhere is it?<|im_end|><|im_start|>assistant\n"
     assert model.init_ids() == model.tokenizer(model.init_prompt).input_ids
     assert model.init_ids("the ball") == model.question_ids("the ball") != model.init_ids()
-    assert (
-        model.prompt_ids("where is the ball") == model.tokenizer(model.prompt("where is the ball")).input_ids
-    )
+    assert model.prompt_ids("where is the ball") == model.tokenizer(model.prompt("where is the ball")).input_ids
 
 
 def test_choices_are_asked_as_in_the_paper(pristine: Path) -> None:

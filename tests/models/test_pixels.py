@@ -63,9 +63,9 @@ def test_pictures_of_different_sizes_keep_their_places() -> None:
 
 def test_a_picture_of_the_right_size_is_only_rescaled_and_normalised() -> None:
     image = noise(48, 64)
-    expected = (
-        torch.from_numpy(image).permute(2, 0, 1) / 255 - torch.tensor(PLAIN["image_mean"])[:, None, None]
-    ) / (torch.tensor(PLAIN["image_std"])[:, None, None])
+    expected = (torch.from_numpy(image).permute(2, 0, 1) / 255 - torch.tensor(PLAIN["image_mean"])[:, None, None]) / (
+        torch.tensor(PLAIN["image_std"])[:, None, None]
+    )
     torch.testing.assert_close(Preprocessor.from_config(PLAIN, name="x")([image])[0], expected)
 
 

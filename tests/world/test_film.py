@@ -17,10 +17,7 @@ N_FRAMES = 27
 def decode(path: Path) -> list[tuple[float, Image]]:
     """Every picture of a file with its time, read without any of our own code."""
     with av.open(str(path)) as container:
-        return [
-            (float(f.time or 0), f.to_ndarray(format="rgb24").astype(np.uint8))
-            for f in container.decode(video=0)
-        ]
+        return [(float(f.time or 0), f.to_ndarray(format="rgb24").astype(np.uint8)) for f in container.decode(video=0)]
 
 
 def at_whole_seconds(path: Path) -> list[Image]:

@@ -18,17 +18,14 @@ def draw(seed: int, per_type: int = 1) -> NeedleStream:
 
 def needles(stream: NeedleStream, question: Question) -> list[Event]:
     """The things that a question is about, found by its evidence."""
-    return [
-        event for span in question.evidence for event in stream.events if (event.start, event.stop) == span
-    ]
+    return [event for span in question.evidence for event in stream.events if (event.start, event.stop) == span]
 
 
 def test_a_seed_decides_the_stream() -> None:
     one, other = draw(5), draw(5)
     assert one.questions == other.questions
     assert all(
-        np.array_equal(a.image, b.image) and a.time == b.time
-        for a, b in zip(one.frames(), other.frames(), strict=True)
+        np.array_equal(a.image, b.image) and a.time == b.time for a, b in zip(one.frames(), other.frames(), strict=True)
     )
     assert draw(6).questions != one.questions
 

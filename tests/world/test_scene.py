@@ -11,9 +11,7 @@ from rekv.world.shapes import CARD, COLORS, KINDS, PLACES
 SEEDS = range(30)
 
 
-def timeline(
-    seed: int, n_frames: int = 60, forbidden: Callable[[Event], bool] | None = None
-) -> tuple[Event, ...]:
+def timeline(seed: int, n_frames: int = 60, forbidden: Callable[[Event], bool] | None = None) -> tuple[Event, ...]:
     rng = np.random.default_rng(seed)
     return draw_timeline(rng, n_frames, forbidden) if forbidden else draw_timeline(rng, n_frames)
 
@@ -48,9 +46,7 @@ def test_things_last_long_enough_to_be_seen(seed: int) -> None:
 
 def test_forbidden_things_never_happen() -> None:
     events = [
-        event
-        for seed in SEEDS
-        for event in timeline(seed, forbidden=lambda e: e.kind == "ring" or e.color == "red")
+        event for seed in SEEDS for event in timeline(seed, forbidden=lambda e: e.kind == "ring" or e.color == "red")
     ]
     assert len(events) > 100
     assert not [event for event in events if event.kind == "ring" or event.color == "red"]

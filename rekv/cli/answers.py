@@ -1,0 +1,97 @@
+"""An answer on the screen and as JSON."""
+
+import re
+import string
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from rekv.cli.screen import format_bytes, format_seconds
+from rekv.timecode import format_span
+
+if TYPE_CHECKING:
+    from rekv.core import Answer, AskConfig, Span
+    from rekv.engine import Session
+
+MOST_SPANS = 5
+
+
+def show(answer: "Answer", choices: Sequence[str], console: Console) -> None:
+    """What there is to say about an answer, below it."""
+    if not answer.text.strip():
+        console.print("  (an answer without words)", style="dim")
+    if choices:
+        letter = chosen(answer.text, choices)
+        said = f"({letter}) {choices[ord(letter) - ord('A')]}" if letter else "none of the choices"
+        console.print(f"  chose    {said}")
+    if answer.finish_reason == "length":
+        console.print("  cut off: the answer may go on; see --max-new-tokens", style="yellow")
+    for i, span in enumerate(answer.evidence[:MOST_SPANS]):
+        console.print(f"  {'' if i else 'evidence':8} {describe(span, len(answer.retrieval.frames))}")
+    if (more := len(answer.evidence) - MOST_SPANS) > 0:
+        console.print(f"           and {more} more (all of them: --json)", style="dim")
+    console.print(f"  {footer(answer)}\n", style="dim")
+
+
+def describe(span: "Span", layers: int) -> str:
+    time = format_span(span.start, span.end)
+    return f"{time:15} score {span.score:+.1f}, read by {round(span.votes * layers)} of {layers} layers"
+
+
+def footer(answer: "Answer") -> str:
+    timings = answer.timings
+    first = timings.wait + timings.question + timings.first_token
+    per_layer = max(map(len, answer.retrieval.frames), default=0)
+    return (
+        f"{answer.frames_seen} frames seen, {per_layer} per layer read "
+        f"({format_bytes(sum(answer.bytes_read.values()))}); "
+        f"first token {format_seconds(first)}, total {format_seconds(timings.total)}"
+    )
+
+
+def chosen(text: str, choices: Sequence[str]) -> str | None:
+    """The letter of the choice that an answer names, by letter or in full; it continues "Best option: ("."""
+    letters = string.ascii_uppercase[: len(choices)]
+    said = text.strip(" .").lower()
+    for letter, choice in zip(letters, choices, strict=True):
+        if said == choice.lower():
+            return letter
+    match = re.match(r"\W*([A-Z])\b", text)
+    return match[1] if match and match[1] in letters else None
+
+
+def as_json(
+    answer: "Answer", session: "Session", config: "AskConfig", choices: Sequence[str], video: str
+) -> dict[str, Any]:
+    """Everything about an answer. Times are in seconds; `frames` are those that any layer read."""
+    from rekv.evidence import standard_scores
+
+    retrieval, family = answer.retrieval, session.model.family
+    scores, first = standard_scores(retrieval.scores).tolist(), retrieval.candidates.start
+    times = session.memory.times
+    letter = chosen(answer.text, choices)
+    return {
+        "question": answer.question,
+        "text": answer.text,
+        **({"choices": list(choices), "choice": letter} if choices else {}),
+        "finish_reason": answer.finish_reason,
+        "evidence": [asdict(span) for span in answer.evidence],
+        "frames": [{"frame": f, "time": times[f], "score": scores[f - first]} for f in retrieval.union],
+        "retrieval": {
+            "candidates": [retrieval.candidates.start, retrieval.candidates.stop],
+            "layers": [list(frames) for frames in retrieval.frames],
+        },
+        "frames_seen": answer.frames_seen,
+        "tokens": len(answer.token_ids),
+        "timings": asdict(answer.timings),
+        "bytes_read": dict(answer.bytes_read),
+        "settings": asdict(session.config) | asdict(config),
+        "model": {
+            "name": family.name,
+            "device": str(family.device),
+            "dtype": str(family.dtype).removeprefix("torch."),
+        },
+        "video": {"path": video, "frames": session.memory.frames},
+    }

@@ -1,0 +1,81 @@
+"""Reading a video into a session, with a progress bar."""
+
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from rekv.cli.screen import format_bytes, format_seconds
+from rekv.timecode import format_span, format_time
+
+if TYPE_CHECKING:
+    from rekv.engine import Session
+    from rekv.video.file import VideoFile
+
+
+def read(session: "Session", video: "VideoFile", name: str, console: Console) -> None:
+    """Append the video. Ctrl-C ends the reading early, if there is anything yet to answer from."""
+    memory = session.memory
+    started = perf_counter()
+    with bar(console) as progress:
+        task = progress.add_task(_short(name), total=_length(video), speed="", where="")
+
+        def show(_: object = None) -> None:
+            seen = memory.times[-1] - video.start
+            speed = f"{seen / (perf_counter() - started):.0f}x realtime"
+            progress.update(
+                task,
+                completed=seen,
+                where=f"{format_time(memory.times[-1])}  {memory.frames} frames",
+                speed=speed,
+            )
+
+        try:
+            session.append(video, on_progress=show)
+        except KeyboardInterrupt:
+            if not memory.frames:
+                raise
+            interrupted = True
+        else:
+            interrupted = False
+    took = perf_counter() - started
+    span = format_span(memory.times[0], memory.times[-1] + 1 / session.config.sample_fps)
+    console.print(
+        f"Read {memory.frames} frames, {span}, in {format_seconds(took)} "
+        f"({memory.frames / took:.0f} frames/s); kept {format_bytes(memory.bytes)}.",
+        style="dim",
+    )
+    if interrupted:
+        console.print(
+            f"Warning: stopped at {format_time(memory.times[-1])}; answering from what was read. Ctrl-C again quits.",
+            style="yellow",
+        )
+
+
+def bar(console: Console) -> Progress:
+    """A progress bar on a terminal, gone when done; its tasks have the fields `where` and `speed`.
+
+    It leaves room in its line: the ^C that a terminal shows would break a full one.
+    """
+    return Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=max(10, min(40, console.width - 60))),
+        TextColumn("{task.fields[where]}", markup=False),
+        TextColumn("{task.fields[speed]}", style="dim", markup=False),
+        TimeRemainingColumn(compact=True),
+        console=console,
+        transient=True,
+        redirect_stdout=False,
+        disable=console.quiet or not console.is_terminal,
+    )
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= 20 else f"{name[:9]}...{name[-8:]}"
+
+
+def _length(video: "VideoFile") -> float | None:
+    """Seconds that will be read, if they can be known beforehand."""
+    ends = [end for end in (video.end, video.duration) if end is not None]
+    return max(min(ends) - video.start, 0.0) if ends else None

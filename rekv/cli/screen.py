@@ -1,0 +1,37 @@
+"""What goes where: answers to stdout, everything about them to stderr, colours only to a terminal."""
+
+import io
+import sys
+
+from rich.console import Console
+
+
+def plain_streams() -> None:
+    """Let no letter that the terminal's encoding lacks stop the program."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
+def notes(quiet: bool = False) -> Console:
+    """A console on stderr, for everything that is not an answer."""
+    plain_streams()
+    return Console(stderr=True, quiet=quiet, highlight=False, markup=False, soft_wrap=True)
+
+
+def printable(text: str) -> str:
+    """Text of a model or a file without control characters, which could steer the terminal."""
+    return "".join(c for c in text if c.isprintable() or c in "\n\t")
+
+
+def format_bytes(n: float) -> str:
+    units = ["B", "KiB", "MiB", "GiB", "TiB"]
+    while n >= 1024 and len(units) > 1:
+        n /= 1024
+        units.pop(0)
+    return f"{n:.3g} {units[0]}" if n < 1000 else f"{n:.0f} {units[0]}"
+
+
+def format_seconds(seconds: float) -> str:
+    """How long something took."""
+    return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"
