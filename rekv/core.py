@@ -6,7 +6,7 @@ The *sink* is the init prompt's keys and values, always in context. The *window*
 a new frame attends to while it is encoded. Names are those of ReKV (ICLR 2025, arXiv 2503.00540).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, Self
 
@@ -29,7 +29,7 @@ class Frame:
     wall: float | None = None  # seconds since the epoch, if the source is live
 
     def __post_init__(self) -> None:
-        if self.image.dtype != np.uint8 or self.image.ndim != 3 or self.image.shape[2] != 3:
+        if self.image.dtype != np.uint8 or self.image.ndim != 3 or self.image.shape[2] != 3 or not self.image.size:
             raise ConfigError(
                 f"a frame's image is uint8 RGB of shape (height, width, 3), "
                 f"not {self.image.dtype} of shape {self.image.shape}"
@@ -79,7 +79,7 @@ class AskConfig(_Config):
     temperature: float = 0.0  # 0 = greedy
     top_p: float = 1.0
     seed: int | None = None  # of sampling; None = a new one each time
-    stop: tuple[str, ...] = ()  # the answer ends before the first of these
+    stop: Sequence[str] = ()  # the answer ends before the first of these; one string will do
 
     def __post_init__(self) -> None:
         _require(self.retrieve_size >= 0, "retrieve_size", self.retrieve_size, "at least 0 (frames)")
@@ -94,6 +94,12 @@ class AskConfig(_Config):
         _require(self.max_new_tokens >= 1, "max_new_tokens", self.max_new_tokens, "at least 1")
         _require(self.temperature >= 0, "temperature", self.temperature, "at least 0 (0 = greedy)")
         _require(0 < self.top_p <= 1, "top_p", self.top_p, "above 0 and at most 1")
+        for name in ("start", "end", "at"):
+            time = getattr(self, name)
+            _require(time is None or time == time, name, time, "a time in seconds")
+        if isinstance(self.stop, str):
+            object.__setattr__(self, "stop", (self.stop,))
+        _require(all(self.stop), "stop", self.stop, "strings that are not empty")
         if self.start is not None and self.end is not None:
             _require(self.start < self.end, "start", self.start, f"before end ({self.end})")
 

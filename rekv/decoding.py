@@ -1,6 +1,7 @@
 """From a context to words: transformers' `generate()`, or the same loop step by step where a window is needed."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any
@@ -82,11 +83,12 @@ class Transcript(StoppingCriteria):
         return False
 
     def _decode(self) -> str:
-        text = self.tokenizer.decode(self.ids, skip_special_tokens=True)
+        ids = self.ids[:-1] if self.reason == "stop" else self.ids  # not every tokenizer calls its end special
+        text = self.tokenizer.decode(ids, skip_special_tokens=True)
         return text if isinstance(text, str) else "".join(text)
 
     def _sure(self) -> int:
-        text = self.text.removesuffix("\ufffd")
+        text = self.text.rstrip("\ufffd")  # what half a character decodes to, once per byte
         held = max((_overlap(text, s) for s in self.stop), default=0)
         return len(text) - held
 
@@ -176,30 +178,28 @@ def _generate(
 ) -> None:
     cache = Cache(layers=[contexts[i] for i in sorted(contexts)])
     n = ids.shape[1]
-    model.generate(  # type: ignore[operator]
+    # `generate()` takes whatever it is not told from the model's own generation config (repetition penalties, beams,
+    # ...). A shallow copy shares the weights and has a config that says nothing.
+    stock = copy(model)
+    stock.generation_config = GenerationConfig()  # type: ignore[no-untyped-call]
+    stock.generate(  # type: ignore[operator]
         input_ids=ids,
         # A mask longer than the ids is how transformers knows that they continue a cache.
         attention_mask=torch.ones(1, cache.get_seq_length() + n, dtype=torch.long, device=ids.device),
         position_ids=torch.arange(position, position + n, device=ids.device)[None],
         past_key_values=cache,
-        generation_config=_neutral(ask, transcript.end_ids),
+        generation_config=_greedy(ask, transcript.end_ids),
         logits_processor=processors,
         stopping_criteria=StoppingCriteriaList([transcript]),
     )
 
 
-def _neutral(ask: AskConfig, ends: frozenset[int]) -> GenerationConfig:
-    """Greedy choice over processed logits. Set in full: what is left out would come from the checkpoint's own file."""
+def _greedy(ask: AskConfig, ends: frozenset[int]) -> GenerationConfig:
+    """Greedy choice over processed logits."""
     ids = sorted(ends)
     return GenerationConfig(  # type: ignore[no-untyped-call]
         max_new_tokens=ask.max_new_tokens,
         do_sample=False,
-        num_beams=1,
-        temperature=1.0,
-        top_p=1.0,
-        top_k=50,
-        repetition_penalty=1.0,
-        no_repeat_ngram_size=0,
         eos_token_id=ids or None,
         pad_token_id=ids[0] if ids else 0,
     )

@@ -6,7 +6,6 @@ ask:    question -> each layer retrieves and attends -> [sink | retrieved] -> pr
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import islice
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Protocol, runtime_checkable
@@ -20,7 +19,7 @@ from rekv.attention.passes import AnswerPass, EncodePass, QuestionPass
 from rekv.attention.probe import probe
 from rekv.core import Answer, AskConfig, EncodeConfig, Frame, Retrieval, Timings
 from rekv.decoding import Transcript, decode, end_ids
-from rekv.errors import ConfigError, SessionError
+from rekv.errors import ConfigError, ModelError, SessionError
 from rekv.evidence import evidence
 from rekv.memory.memory import Memory
 from rekv.models.base import VideoLM
@@ -73,6 +72,8 @@ class Session:
         self.config = config
         self._writer = threading.Lock()
         init = model.family.init_ids(config.init_prompt)
+        if not init:
+            raise ConfigError("init_prompt is empty; it must have at least one token: frames are placed behind it")
         self.memory = Memory(
             model.rotary,
             n_init=len(init),
@@ -94,8 +95,7 @@ class Session:
         """
         with self._writer:
             before = self.memory.frames
-            stream = self._checked(self._frames_of(frames))
-            while batch := list(islice(stream, self.config.frames_per_call)):
+            for batch in _batches(self._checked(self._frames_of(frames)), self.config.frames_per_call):
                 with self.model.turns.take():
                     self._encode(batch)
                 if on_progress is not None:
@@ -149,7 +149,7 @@ class Session:
         return iter(frames)
 
     def _checked(self, frames: Iterator[Frame]) -> Iterator[Frame]:
-        last = self.memory.times[-1] if self.memory.times else 0.0
+        last = self.memory.times[self.memory.frames - 1] if self.memory.frames else 0.0
         for frame in frames:
             if not isinstance(frame, Frame):
                 raise SessionError(
@@ -167,6 +167,11 @@ class Session:
     def _encode(self, batch: Sequence[Frame]) -> None:
         family = self.model.family
         features = family.frame_features(family.pixels([frame.image for frame in batch]))
+        if features.shape[:2] != (len(batch), family.tokens_per_frame):
+            raise ModelError(
+                f"{family.name} made {tuple(features.shape[:2])} (frames, tokens) of {len(batch)} frames; "
+                f"it promised {family.tokens_per_frame} tokens per frame"
+            )
         self._forward([frame.time for frame in batch], inputs_embeds=features.flatten(0, 1)[None])
 
     def _forward(self, times: Sequence[float], **inputs: Tensor) -> None:
@@ -174,13 +179,15 @@ class Session:
         n = next(iter(inputs.values())).shape[1]
         self.memory.make_room(n)
         run(self.model.decoder, EncodePass(self.memory, n), **inputs)
-        self.memory.commit(times, n)
+        self.memory.commit(times)
 
     # -- ask, step by step -------------------------------------------------------------------------------------
 
     def _prompt(self, question: str, choices: Sequence[str]) -> list[int]:
         if not question.strip():
             raise ConfigError("the question is empty")
+        if any("\ud800" <= c <= "\udfff" for c in question):
+            raise ConfigError("the question is not valid text: it holds half a character (a lone surrogate)")
         return self.model.family.prompt_ids(question, choices)
 
     def _retrieve(
@@ -243,3 +250,21 @@ class Session:
             bytes_read={"ram": read},
             frames_seen=len(asked.visible),
         )
+
+
+def _batches(frames: Iterator[Frame], size: int) -> Iterator[list[Frame]]:
+    """Lists of `size` frames. If the source fails, those it gave come first, and the failure after them."""
+    batch: list[Frame] = []
+    failure: Exception | KeyboardInterrupt | None = None
+    try:
+        for frame in frames:
+            batch.append(frame)
+            if len(batch) == size:
+                yield batch
+                batch = []
+    except (Exception, KeyboardInterrupt) as error:
+        failure = error
+    if batch:
+        yield batch
+    if failure is not None:
+        raise failure

@@ -7,16 +7,23 @@ from contextlib import contextmanager
 
 
 class Turn:
-    """One holder's turn; `end` may be called early, and more than once."""
+    """One caller's place in the line, from when it comes until it ends; ending early, or twice, is fine."""
 
     def __init__(self, turns: "Turns") -> None:
         self._turns = turns
-        self._over = False
+        self._ready = threading.Event()
+
+    def wait(self) -> None:
+        """Join the line and come to its front."""
+        self._turns.join(self)
+        self._ready.wait()
+
+    def call(self) -> None:
+        """Say that the front is reached."""
+        self._ready.set()
 
     def end(self) -> None:
-        if not self._over:
-            self._over = True
-            self._turns.pass_on()
+        self._turns.leave(self)
 
 
 class Turns:
@@ -24,41 +31,30 @@ class Turns:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._waiting: deque[threading.Event] = deque()
-        self._taken = False
+        self._line: deque[Turn] = deque()  # whose turn it is stands in front
+
+    def __len__(self) -> int:
+        """Callers in line, the one whose turn it is included."""
+        return len(self._line)
 
     @contextmanager
     def take(self) -> Iterator[Turn]:
         """Wait in line; the turn ends with the block, or earlier by `Turn.end`."""
-        with self._lock:
-            mine = threading.Event()
-            if self._taken or self._waiting:
-                self._waiting.append(mine)
-            else:
-                self._taken = True
-                mine.set()
-        try:
-            mine.wait()
-        except BaseException:
-            self._leave(mine)
-            raise
         turn = Turn(self)
         try:
+            turn.wait()
             yield turn
         finally:
             turn.end()
 
-    def pass_on(self) -> None:
-        """End the current turn; the next in line has it at once."""
+    def join(self, turn: Turn) -> None:
         with self._lock:
-            if self._waiting:
-                self._waiting.popleft().set()
-            else:
-                self._taken = False
+            self._line.append(turn)
+            self._line[0].call()
 
-    def _leave(self, mine: threading.Event) -> None:
+    def leave(self, turn: Turn) -> None:
         with self._lock:
-            if mine in self._waiting:
-                self._waiting.remove(mine)
-                return
-        self.pass_on()
+            if turn in self._line:
+                self._line.remove(turn)
+            if self._line:
+                self._line[0].call()

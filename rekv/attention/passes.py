@@ -26,26 +26,26 @@ class EncodePass:
         self._memory = memory
         self._tokens = tokens
         self._is_init = not memory.layers
-        seen = 0 if self._is_init else memory.tokens
+        self._seen = 0 if self._is_init else memory.tokens
         # The sink fills as tokens leave the window, one frame of queries at a time.
         block = memory.tokens_per_frame
-        ends = ((torch.arange(tokens) // block + 1) * block).clamp_max_(tokens) + seen
+        ends = ((torch.arange(tokens) // block + 1) * block).clamp_max_(tokens) + self._seen
         self._sinks = (ends - memory.n_local).clamp_(0, memory.n_init)
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
         memory = self._memory
         state = memory.layer(layer, key, value)
-        start = state.window.length
+        start = self._seen - state.window.first
         end = start + self._tokens
         angles = memory.rotary.angles(start, end, key.device)
-        new_keys, new_values = state.window.slots(start, self._tokens)
+        new_keys, new_values = state.window.slots(start, end)
         rotate(key, angles, new_keys)
         new_values.copy_(value)
         if not self._is_init:
             state.blocks.write(memory.frames, key, value)
             state.index.write(memory.frames, key, memory.tokens_per_frame)
         first = max(0, end - self._tokens - memory.n_local + 1)
-        keys, values = (x[:, first:] for x in state.window.upto(end))
+        keys, values = state.window.slots(first, end)
         return window_attention(
             rotate(query, angles), keys, values, memory.n_local, scale, state.sink(query, self._sinks)
         )

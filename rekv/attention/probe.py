@@ -21,7 +21,9 @@ def probe(decoder: nn.Module, name: str) -> Rotary:
     is built in a way that the method cannot enter.
     """
     if not hasattr(decoder, "rotary_emb"):
-        raise _refusal(name, "its decoder has no rotary embedding of its own (`rotary_emb`), by which frames are placed")
+        raise _refusal(
+            name, "its decoder has no rotary embedding of its own (`rotary_emb`), by which frames are placed"
+        )
     if Rotary(decoder).depends_on_length(1 << 24):
         raise _refusal(name, "its rotary angles change with the length of the sequence")
     embedding: nn.Embedding = decoder.get_input_embeddings()  # type: ignore[operator]
@@ -66,7 +68,7 @@ def _through_rekv(decoder: nn.Module, rotary: Rotary, ids: Tensor, name: str) ->
                 f"{name}: its attention layers never reached rekv. Load it with rekv.load(), or call "
                 f'set_attn_implementation({{"text_config": "rekv"}}) on it'
             )
-        memory.commit(times, half)
+        memory.commit(times)
     return torch.cat(outputs, 1).float()
 
 

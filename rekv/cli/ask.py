@@ -185,6 +185,6 @@ def _save(path: Path, answers: Sequence["Answer"], session: "Session", video: st
     title = f"{Path(video).name}, {format_time(times[0])} to {format_time(times[-1])}"
     try:
         contact_sheet(groups, "Frames put into attention", title).save(path)
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise click.ClickException(f"{path} cannot be written: {error}") from error
     console.print(f"Saved {path}", style="dim")

@@ -124,8 +124,9 @@ class Report:
             if asked.ask.question.type == "order":
                 self._say(
                     f'"{asked.ask.question.text}" is of the type that is expected to be weak '
-                    f"({'right' if asked.right else 'wrong'} this time): the method searches with the mean "
-                    f"over the question's words, and the mean of two things matches neither of them well."
+                    f"({'right' if asked.right else 'wrong'} this time): the method searches with the mean over "
+                    f"the question's words, and that of two things also finds their mixtures, the colour of one "
+                    f"with the shape of the other."
                 )
 
     def _row(self, *cells: Text) -> None:

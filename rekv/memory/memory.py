@@ -1,6 +1,7 @@
 """A session's memory: its layers, the times of its frames, and the counter that makes frames visible."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from torch import Tensor
 
@@ -20,7 +21,6 @@ class LayerMemory:
     ) -> None:
         kv_heads, _, dim = init_keys.shape
         dtype, self.device = init_keys.dtype, init_keys.device
-        self.tokens_per_frame = tokens_per_frame
         self._rotary = rotary
         self.sink_keys, self.sink_values = init_keys.clone(), init_values.clone()  # un-rotated
         far = rotary.angles(n_local - 1, n_local, self.device).inverse()
@@ -38,43 +38,39 @@ class LayerMemory:
     def make_room(self, tokens: int, seen: int, n_local: int) -> None:
         """Let the window take `tokens` more, the stream having `seen` tokens so far."""
         limit = n_local + max(n_local // 2, tokens)
-        whole = self.window.length >= min(seen, n_local)  # not so if sliding failed half-way
-        if not (whole and self.window.reserve(tokens, limit)):
-            self._slide(seen, n_local)
-            self.window.reserve(tokens, limit)
+        length = seen - self.window.first
+        if not self.window.reserve(length + tokens, limit, length):
+            self.window = self._slid(max(0, seen - n_local), seen, limit)
 
-    def _slide(self, seen: int, n_local: int) -> None:
-        """Rebuild the window at the front of its buffer from the sink and the blocks."""
-        keep = min(n_local, seen)
-        first = seen - keep
-        self.window.length = 0  # until it is whole again, a failure leaves an empty window to rebuild
+    def _slid(self, first: int, seen: int, slots: int) -> Window:
+        """A new window with tokens first..seen-1 at its front, from the sink and the blocks."""
+        _, kv_heads, block, dim = self.blocks.shape
+        window = Window(kv_heads, dim, self.blocks.dtype, self.device, first=first, slots=slots)
         init = self.sink_keys.shape[1]
-        at = 0
-        if first < init:
-            at = init - first
-            self._put(0, self.sink_keys[:, first:], self.sink_values[:, first:])
-        frame, skip = divmod(max(first - init, 0), self.tokens_per_frame)
-        last = (seen - init) // self.tokens_per_frame
-        step = self.blocks.frames_per_slab
+        at = max(0, init - first)
+        if at:
+            self._put(window, 0, self.sink_keys[:, first:], self.sink_values[:, first:])
+        frame, skip = divmod(max(first - init, 0), block)
+        last, step = (seen - init) // block, self.blocks.frames_per_slab
         while frame < last:
             pairs = self.blocks.read(range(frame, min(frame + step, last)))
             keys, values = (pairs[:, i].transpose(0, 1).flatten(1, 2)[:, skip:] for i in range(2))
-            self._put(at, keys, values)
+            self._put(window, at, keys, values)
             at, frame, skip = at + keys.shape[1], frame + len(pairs), 0
-        self.window.length = keep
+        return window
 
-    def _put(self, slot: int, keys: Tensor, values: Tensor) -> None:
-        n = keys.shape[1]
-        to_keys, to_values = self.window.slots(slot, n)
-        rotate(keys, self._rotary.angles(slot, slot + n, self.device), to_keys)
+    def _put(self, window: Window, slot: int, keys: Tensor, values: Tensor) -> None:
+        end = slot + keys.shape[1]
+        to_keys, to_values = window.slots(slot, end)
+        rotate(keys, self._rotary.angles(slot, end, self.device), to_keys)
         to_values.copy_(values)
 
 
 class Memory:
     """All layers of one session.
 
-    Writers fill layers beyond `frames` and then call `commit`, which raises the counter last: whoever reads the
-    counter first sees a consistent prefix, and a call that failed left nothing visible behind.
+    Writers fill layers beyond `frames` and then call `commit`, which raises that one counter: whoever reads it first
+    sees a consistent prefix, and a call that failed, wherever, left nothing visible behind.
     """
 
     def __init__(self, rotary: Rotary, *, n_init: int, tokens_per_frame: int, n_local: int) -> None:
@@ -88,7 +84,7 @@ class Memory:
         self.n_local = n_local
         self.tokens_per_frame = tokens_per_frame
         self.layers: dict[int, LayerMemory] = {}
-        self.times: list[float] = []
+        self.times: list[float] = []  # of the visible frames; what follows is not committed
         self.frames = 0  # visible to questions
 
     @property
@@ -117,27 +113,24 @@ class Memory:
         for layer in self.layers.values():
             layer.make_room(tokens, self.tokens, self.n_local)
 
-    def commit(self, times: Sequence[float], tokens: int) -> None:
-        """After an encode call: its tokens join the window, its frames become visible."""
-        for layer in self.layers.values():
-            layer.window.length += tokens
+    def commit(self, times: Sequence[float]) -> None:
+        """After an encode call: its frames become visible, all at once, by one assignment."""
         del self.times[self.frames :]
         self.times.extend(times)
         self.frames += len(times)
 
     def check_integrity(self) -> None:
         """Raise if anything that must hold does not. Cheap: reads no blocks."""
-        if len(self.times) != self.frames:
-            raise RuntimeError(f"{self.frames} frames, but {len(self.times)} times")
-        if any(b < a for a, b in zip(self.times, self.times[1:], strict=False)):
+        times = self.times[: self.frames]
+        if len(times) != self.frames:
+            raise RuntimeError(f"{self.frames} frames, but {len(times)} times")
+        if any(b < a for a, b in pairwise(times)):
             raise RuntimeError("frame times go backwards")
-        lengths = {layer.window.length for layer in self.layers.values()}
-        if len(lengths) > 1:
-            raise RuntimeError(f"windows of unequal length: {sorted(lengths)}")
         for i, layer in self.layers.items():
             if layer.blocks.capacity < self.frames or layer.index.capacity < self.frames:
                 raise RuntimeError(f"layer {i} lacks blocks: {layer.blocks.capacity} for {self.frames} frames")
-            if not min(self.tokens, self.n_local) <= layer.window.length <= min(self.tokens, layer.window.capacity):
-                raise RuntimeError(f"layer {i}: window of {layer.window.length} tokens after {self.tokens}")
+            length = self.tokens - layer.window.first
+            if not min(self.tokens, self.n_local) <= length <= layer.window.capacity:
+                raise RuntimeError(f"layer {i}: window of {length} tokens after {self.tokens}")
             if layer.sink_keys.shape[1] != self.n_init:
                 raise RuntimeError(f"layer {i}: sink of {layer.sink_keys.shape[1]} tokens, not {self.n_init}")

@@ -5,40 +5,35 @@ from torch import Tensor
 
 
 class Window:
-    """Tokens 0..length-1 of the buffer are the newest `length` of the stream; slot i is rotated to angle i.
+    """Slot i of the buffer is token `first + i` of the stream, rotated to angle i.
 
-    Only relative angles matter, so keys are rotated once, when they are written. When the buffer is full, its
-    owner rebuilds it from the blocks with the window at the front: angles stay small however long the stream,
-    and the blocks are the only truth.
+    Only relative angles matter, so keys are rotated once, when they are written. When the buffer is full, its owner
+    makes another from the blocks, with the window at the front: angles stay small however long the stream, and the
+    blocks are the only truth. How many slots count is for the owner to know; what lies beyond may be overwritten.
     """
 
-    def __init__(self, kv_heads: int, head_dim: int, dtype: torch.dtype, device: torch.device) -> None:
-        self.length = 0
-        self._keys = torch.empty(kv_heads, 0, head_dim, dtype=dtype, device=device)
-        self._values = torch.empty_like(self._keys)
+    def __init__(
+        self, kv_heads: int, head_dim: int, dtype: torch.dtype, device: torch.device, *, first: int = 0, slots: int = 0
+    ) -> None:
+        self.first = first
+        self._buffer = torch.empty(2, kv_heads, slots, head_dim, dtype=dtype, device=device)
 
     @property
     def capacity(self) -> int:
-        return self._keys.shape[1]
+        return self._buffer.shape[2]
 
-    def reserve(self, tokens: int, limit: int) -> bool:
-        """Make room for `tokens` more by growing up to `limit`; False if only sliding can."""
-        needed = self.length + tokens
-        if needed <= self.capacity:
+    def reserve(self, slots: int, limit: int, keep: int) -> bool:
+        """Make room for `slots` in all by growing up to `limit`, keeping the first `keep`; False if that is too few."""
+        if slots <= self.capacity:
             return True
-        if needed > limit:
+        if slots > limit:
             return False
-        size = min(limit, max(needed, 2 * self.capacity))
-        grown = [x.new_empty(x.shape[0], size, x.shape[2]) for x in (self._keys, self._values)]
-        for new, old in zip(grown, (self._keys, self._values), strict=True):
-            new[:, : self.length] = old[:, : self.length]
-        self._keys, self._values = grown
+        two, kv_heads, _, dim = self._buffer.shape
+        grown = self._buffer.new_empty(two, kv_heads, min(limit, max(slots, 2 * self.capacity)), dim)
+        grown[:, :, :keep] = self._buffer[:, :, :keep]
+        self._buffer = grown
         return True
 
-    def slots(self, start: int, tokens: int) -> tuple[Tensor, Tensor]:
-        """Keys and values of slots start.., each (kv_heads, tokens, head_dim), to be written in place."""
-        return self._keys[:, start : start + tokens], self._values[:, start : start + tokens]
-
-    def upto(self, end: int) -> tuple[Tensor, Tensor]:
-        """Keys and values of slots 0..end-1, committed or not."""
-        return self._keys[:, :end], self._values[:, :end]
+    def slots(self, start: int, end: int) -> tuple[Tensor, Tensor]:
+        """Keys and values of slots start..end-1, each (kv_heads, end - start, head_dim); to be read or written."""
+        return self._buffer[0, :, start:end], self._buffer[1, :, start:end]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 
 from rekv.core import AskConfig, EncodeConfig, Image
-from rekv.errors import ModelError
+from rekv.errors import ConfigError, ModelError
 from rekv.models.pixels import Preprocessor
 
 if TYPE_CHECKING:
@@ -133,5 +133,7 @@ class VideoLM(ABC):
 
 def multiple_choice(question: str, choices: Sequence[str]) -> str:
     """The paper's multiple-choice question; options are lettered from A."""
+    if len(choices) > 26:
+        raise ConfigError(f"there are {len(choices)} choices; at most 26 can be lettered")
     options = "\n".join(f"({chr(ord('A') + i)}) {choice}" for i, choice in enumerate(choices))
     return f"Question: {question}\nOptions:\n{options}\nOnly give the best option."

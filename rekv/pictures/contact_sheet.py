@@ -118,7 +118,7 @@ def _draw_still(sheet: Image.Image, draw: ImageDraw.ImageDraw, still: Still, x: 
     write(
         draw,
         (x + _CELL - 1, bottom + 24),
-        f"{still.score:+.1f} · {still.votes}/{still.layers} layers",
+        f"{still.score:+.1f}, {still.votes}/{still.layers} layers",
         SMALL,
         MUTED,
         anchor="rs",

@@ -21,7 +21,7 @@ WIDTH = 1240  # pixels
 MARGIN = 36
 TITLE, HEADING, BODY, SMALL = 26, 18, 15, 13  # pixels per em
 
-_HEAT: tuple[Color, ...] = ((188, 203, 222), (245, 176, 65), (206, 62, 33))  # from weak to strong
+_HEAT: tuple[Color, ...] = ((226, 214, 160), (245, 166, 50), (206, 62, 33))  # from weak to strong
 _WEAK, _STRONG = 0.0, 3.0  # standard scores that the ends of the scale stand for
 
 # Pillow's own font has ASCII only. Other letters need one of the system's, where it has one.

@@ -127,7 +127,7 @@ class VideoTrack:
                     if packet.size:  # an empty one repeats a picture, but to a decoder it means the end
                         yield packet
                 return
-            except (av.FFmpegError, OSError):
+            except (av.FFmpegError, OSError, IndexError):  # IndexError: PyAV's, for packets of unknown tracks
                 failures += 1
         self.cut = True
 

@@ -53,12 +53,13 @@ class VideoWriter:
         try:
             self._container = av.open(self.path, "w")
             stream = self._container.add_stream(codec, Fraction(fps).limit_denominator(1001))
+            self._stream = cast(VideoStream, stream)
+            self._stream.width, self._stream.height, self._stream.pix_fmt = width, height, "yuv420p"
+            self._stream.codec_context.time_base = Fraction(1, CLOCK)
+            self._stream.options = {**encoding, **(options or {})}
+            self._container.start_encoding()
         except (av.FFmpegError, OSError, ValueError) as error:
             raise VideoError(f"cannot write {self.path}: {error}; check the folder and the file's ending") from error
-        self._stream = cast(VideoStream, stream)
-        self._stream.width, self._stream.height, self._stream.pix_fmt = width, height, "yuv420p"
-        self._stream.codec_context.time_base = Fraction(1, CLOCK)
-        self._stream.options = {**encoding, **(options or {})}
 
     def write(self, image: Image, time: float | None = None) -> None:
         """Append a picture: uint8 RGB (height, width, 3), shown at `time` seconds.

@@ -1,0 +1,220 @@
+"""A few unique things hidden in a long stream, asked for at its end: how many answers are right, by choice of frames?
+
+    python benchmarks/needle.py --frames 600 --json needle.json --plot needle.png
+
+Every stream is drawn by `rekv.world.needle_stream`, encoded by the engine with the built-in model, and asked
+16 questions (2 of each of 8 types) at its end, when all that they ask for has left the window. Methods:
+
+    internal  every layer retrieves the frames that its own question query likes best (the paper's)
+    recent    the newest frames
+    uniform   evenly spaced frames
+    oracle    frames that show the answer, filled up with random others
+    full      all frames, encoded with full attention: the stock model, without window or retrieval
+
+All but `full` read `retrieve_size` frames. An answer is right if its whole text is; `recall` is the share of the
+question's evidence (the time ranges that show the answer) of which a frame was read, averaged over layers.
+The figures depend on the seeds alone, but for milliseconds.
+"""
+
+import argparse
+import json
+import logging
+import platform
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from math import ceil
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+from frame_choice import CHOOSERS
+from needle_scores import Result, judge, summary
+
+import rekv
+from rekv.world import NEEDLE_TYPES, NeedleStream, needle_stream
+
+log = logging.getLogger("needle")
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What to measure, and with which settings."""
+
+    frames: int
+    per_type: int
+    methods: tuple[str, ...]
+    streams: tuple[tuple[int, int], ...]  # (seed, number): what a stream is drawn from
+    full_streams: int  # how many of them the method `full` is given
+    retrieve_size: int
+    n_local: int
+
+
+def main() -> None:
+    args = arguments()
+    torch.set_num_threads(args.threads)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    model = rekv.load()
+    work = plan(args, model)
+    found = {method: summary(*results) for method, results in measure(model, work).items()}
+    report = {
+        "methods": found,
+        "frames": work.frames,
+        "retrieve_size": work.retrieve_size,
+        "seeds": args.seeds,
+        "settings": settings(args, model, work),
+        "versions": versions(),
+    }
+    if args.json:
+        args.json.write_text(json.dumps(report, indent=1) + "\n")
+    if args.plot:
+        from needle_plot import draw  # matplotlib is an extra
+
+        draw(report, args.plot)
+    print(table(report))
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--frames", type=int, default=600, help="length of each stream (default: 600)")
+    parser.add_argument("--json", type=Path, help="write all figures here")
+    parser.add_argument("--plot", type=Path, help="draw accuracy and recall by type here (needs matplotlib)")
+    parser.add_argument("--questions", type=int, default=300, help="at least so many (default: 300)")
+    parser.add_argument("--per-type", type=int, default=2, help="questions of each type in a stream: 1 or 2")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3], help="streams are drawn from these in turn")
+    parser.add_argument("--methods", type=methods, default=tuple(CHOOSERS), help=f"of {','.join(CHOOSERS)}")
+    parser.add_argument("--full-streams", type=int, help="limit `full`, whose work grows with the square of the length")
+    parser.add_argument("--retrieve-size", type=int, help="frames to read (default: the model's)")
+    parser.add_argument("--n-local", type=int, help="tokens of the local window (default: the model's)")
+    parser.add_argument("--threads", type=int, default=1)
+    return parser.parse_args()
+
+
+def methods(text: str) -> tuple[str, ...]:
+    names = tuple(text.split(","))
+    for name in names:
+        if name not in CHOOSERS:
+            raise argparse.ArgumentTypeError(f"no method {name!r}; there are {', '.join(CHOOSERS)}")
+    return names
+
+
+def plan(args: argparse.Namespace, model: rekv.Model) -> Work:
+    count = ceil(args.questions / (len(NEEDLE_TYPES) * args.per_type))
+    seeds = args.seeds
+    return Work(
+        frames=args.frames,
+        per_type=args.per_type,
+        methods=args.methods,
+        streams=tuple((seeds[i % len(seeds)], i // len(seeds)) for i in range(count)),
+        full_streams=count if args.full_streams is None else min(args.full_streams, count),
+        retrieve_size=args.retrieve_size or model.family.ask_config.retrieve_size,
+        n_local=args.n_local or model.family.encode_config.n_local,
+    )
+
+
+# -- measuring -------------------------------------------------------------------------------------------------
+
+
+def measure(model: rekv.Model, work: Work) -> dict[str, tuple[list[Result], list[float]]]:
+    """Ask by every method: its results, and the seconds per frame that each of its streams took to encode."""
+    measured: dict[str, tuple[list[Result], list[float]]] = {method: ([], []) for method in work.methods}
+    for i, drawn_from in enumerate(work.streams):
+        stream = needle_stream(np.random.default_rng(drawn_from), work.frames, per_type=work.per_type)
+        for names, n_local in passes(model, work, full=i < work.full_streams):
+            session, seconds = encode(model, stream, n_local)
+            for name in names:
+                results, encode_seconds = measured[name]
+                results += ask_all(session, stream, name, work, drawn_from)
+                encode_seconds.append(seconds)
+        rights = (f"{name} {sum(r.right for r in done)}/{len(done)}" for name, (done, _) in measured.items())
+        log.info("stream %d of %d: %s", i + 1, len(work.streams), ", ".join(rights))
+    return {method: results for method, results in measured.items() if results[0]}
+
+
+def passes(model: rekv.Model, work: Work, *, full: bool) -> Iterator[tuple[Sequence[str], int]]:
+    """The sessions that a stream is encoded in: (methods that ask it, tokens of its window)."""
+    if windowed := [name for name in work.methods if name != "full"]:
+        yield windowed, work.n_local
+    if full and "full" in work.methods:
+        family = model.family
+        text = len(family.init_ids()) + 512  # ample for the longest prompt and answer
+        yield ["full"], work.frames * family.tokens_per_frame + text
+
+
+def encode(model: rekv.Model, stream: NeedleStream, n_local: int) -> tuple[rekv.Session, float]:
+    """Let a new session read the stream; return it and the seconds per frame, the drawing of frames included."""
+    session = model.session(n_local=n_local)
+    begun = perf_counter()
+    n = session.append(stream.frames())
+    return session, (perf_counter() - begun) / n
+
+
+def ask_all(
+    session: rekv.Session, stream: NeedleStream, method: str, work: Work, drawn_from: tuple[int, int]
+) -> Iterator[Result]:
+    n_frames = session.memory.frames
+    window_start = n_frames - work.n_local // session.memory.tokens_per_frame
+    for i, question in enumerate(stream.questions):
+        rng = np.random.default_rng((*drawn_from, i))  # of the question, whatever else is measured
+        frames = CHOOSERS[method](question, n_frames, work.retrieve_size, rng)
+        answer = session.ask(question.text, frames=frames, retrieve_size=work.retrieve_size)
+        yield judge(question, answer, window_start)
+
+
+# -- reporting -------------------------------------------------------------------------------------------------
+
+
+def settings(args: argparse.Namespace, model: rekv.Model, work: Work) -> dict[str, Any]:
+    ask = model.family.ask_config
+    return {
+        "model": model.family.name,
+        "dtype": str(model.family.dtype).removeprefix("torch."),
+        "n_local": work.n_local,
+        "window_frames": work.n_local // model.family.tokens_per_frame,
+        "streams": len(work.streams),
+        "full_streams": work.full_streams if "full" in work.methods else 0,
+        "questions_per_type_and_stream": work.per_type,
+        "max_new_tokens": ask.max_new_tokens,
+        "temperature": ask.temperature,
+        "threads": args.threads,
+        "oracle": "evidence frames, shared out between the ranges, filled up with random others to retrieve_size",
+        "full": "all frames in context and in the window while encoding",
+    }
+
+
+def versions() -> dict[str, str]:
+    return {
+        "rekv": rekv.__version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "numpy": np.__version__,
+    }
+
+
+def table(report: dict[str, Any]) -> str:
+    """Accuracy by type, and what else counts, in one line per method."""
+    types = list(next(iter(report["methods"].values()))["per_type"])
+    lines = [
+        "method      all   95 % interval  past recall" + "".join(f"{type:>7}" for type in types) + "     ms      n"
+    ]
+    for name, found in report["methods"].items():
+        low, high = found["ci95"]
+        past = f"{found['past']['accuracy']:.3f}" if found["past"] else "    -"
+        by_type = "".join(f"{found['per_type'][type]['accuracy']:7.2f}" for type in types)
+        lines.append(
+            f"{name:9} {found['accuracy']:.3f}  [{low:.3f}, {high:.3f}] {past}  {found['recall']:.3f}{by_type}"
+            f" {found['ms_per_question']:6.1f} {found['questions']:6d}"
+        )
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except rekv.RekvError as error:
+        sys.exit(f"needle: {error}")
