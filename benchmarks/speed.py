@@ -30,6 +30,7 @@ import transformers
 from shapes import RandomLM, Shape
 from transformers import DynamicCache
 
+from rekv.attention.cpu import FLASH
 from rekv.core import Frame
 from rekv.engine import Model, Session
 
@@ -158,8 +159,7 @@ def flash_rate(shape: Shape) -> float:
     for heads, rows in ((shape.heads, shape.n_local), (shape.kv_heads, 784)):
         q = torch.randn(1, heads, rows, shape.head_dim)
         k, v = torch.randn(2, 1, heads, shape.n_local, shape.head_dim)
-        kernel = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-        seconds = cpu_seconds(lambda q=q, k=k, v=v: kernel(q, k, v), 5)  # type: ignore[misc]
+        seconds = cpu_seconds(lambda q=q, k=k, v=v: FLASH(q, k, v), 5)  # type: ignore[misc]
         rates.append(4.0 * heads * rows * shape.n_local * shape.head_dim / seconds)
     return max(rates)
 

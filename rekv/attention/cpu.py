@@ -14,6 +14,9 @@ from torch import Tensor
 from rekv.attention.kernels import Sink
 from rekv.attention.tiles import FoldedSink, Tiles, cut, edge_bias, fold, fold_sink, unfold
 
+# The only CPU attention of torch that returns the log-sum-exp; it takes strided views and any batch.
+FLASH = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu  # noqa: SLF001
+
 
 def window_attention(
     query: Tensor, keys: Tensor, values: Tensor, n_local: int, scale: float, sink: Sink | None = None
@@ -43,7 +46,7 @@ def _by_flash(
     if tiles.middle == tiles.own:
         return edge
     middle = (_slices(x, tiles.middle, tiles.own, tiles) for x in (keys, values))
-    inner, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(query, *middle, scale=scale)
+    inner, lse = FLASH(query, *middle, scale=scale)
     share = torch.sigmoid(lse.unsqueeze(-1) - edge_lse)  # the middle's share of the softmax's mass
     return torch.lerp(edge, inner, share)
 

@@ -53,7 +53,7 @@ def rekv_attention(
     rekv: AttentionPass | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """Attention of one layer: tensors are (batch, heads, tokens, head_dim); returns (batch, tokens, heads, head_dim)."""
+    """Attention of one layer over (batch, heads, tokens, head_dim); returns (batch, tokens, heads, head_dim)."""
     if rekv is None:
         mask = _own_length(attention_mask, query, key)
         return sdpa_attention_forward(module, query, key, value, mask, dropout=dropout, scaling=scaling, **kwargs)

@@ -42,7 +42,7 @@ class Index:
 
     def scores(self, query: Tensor, frames: range) -> Tensor:
         """Score each of `frames` (a step of 1) against a query (heads, n, head_dim): fp32, (len(frames),)."""
-        heads, _, dim = query.shape
+        dim = query.shape[-1]
         mean = query.float().mean(1).view(self._width // dim, -1, dim).sum(1).view(-1)
         parts = []
         for slab, rows in enumerate(self._slabs):

@@ -74,7 +74,7 @@ class VideoWriter:
             raise ConfigError(f"the picture at {time} s is not later than the one before; write them in order")
         picture = VideoFrame.from_ndarray(image, format="rgb24")
         picture.time_base = Fraction(1, CLOCK)
-        picture.pts, picture.duration = ticks, self._period
+        picture.pts = ticks
         self._next = ticks + self._period
         self._encode(picture)
 

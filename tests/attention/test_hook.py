@@ -30,7 +30,7 @@ def stock(name: str) -> Any:
 @pytest.fixture(scope="module", params=MODELS)
 def pair(request: pytest.FixtureRequest) -> Iterator[tuple[Any, Any]]:
     """Ours and the stock model; ours is put back after."""
-    yield golden_model(request.param), stock(request.param)
+    return golden_model(request.param), stock(request.param)
 
 
 def ids(n: int, batch: int = 1) -> Tensor:

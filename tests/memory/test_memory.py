@@ -155,7 +155,7 @@ def break_window(session: Session) -> None:
 
 
 def break_blocks(session: Session) -> None:
-    session.memory.layers[2].blocks._slabs.clear()  # noqa: SLF001
+    session.memory.layers[2].blocks._slabs.clear()
 
 
 def break_sink(session: Session) -> None:

@@ -74,9 +74,9 @@ def test_slabs_never_move(monkeypatch: pytest.MonkeyPatch) -> None:
     shrink_slabs(monkeypatch, block_bytes=1)
     blocks = Blocks(KV_HEADS, TOKENS, DIM, torch.float32, CPU)
     blocks.write(0, *frames_of(3, 0))
-    places = [slab.data_ptr() for slab in blocks._slabs]  # noqa: SLF001
+    places = [slab.data_ptr() for slab in blocks._slabs]
     blocks.write(3, *frames_of(50, 1))
-    assert [slab.data_ptr() for slab in blocks._slabs][:3] == places  # noqa: SLF001
+    assert [slab.data_ptr() for slab in blocks._slabs][:3] == places
 
 
 @pytest.mark.parametrize("slab_frames", [1, 3, 8, 4096])

@@ -44,8 +44,8 @@ def test_a_folder_loads_as_transformers_loads_it(pristine: Path, offline: list[o
 
 def test_only_the_language_model_attends_through_rekv(pristine: Path) -> None:
     config = load(pristine).hf.config
-    assert config.text_config._attn_implementation == hook.NAME  # noqa: SLF001
-    assert config.vision_config._attn_implementation == "sdpa"  # noqa: SLF001
+    assert config.text_config._attn_implementation == hook.NAME
+    assert config.vision_config._attn_implementation == "sdpa"
 
 
 def test_names_of_folders(pristine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -271,7 +271,7 @@ def registry(monkeypatch: pytest.MonkeyPatch) -> None:
     """Undo what a test registers."""
     from rekv.models import registry
 
-    monkeypatch.setattr(registry, "_FAMILIES", dict(registry._FAMILIES))  # noqa: SLF001
+    monkeypatch.setattr(registry, "_FAMILIES", dict(registry._FAMILIES))
 
 
 @pytest.mark.usefixtures("registry")
@@ -311,7 +311,7 @@ def test_a_family_that_casts_its_rotary_embedding_is_refused(pristine: Path) -> 
 def test_what_is_registered_is_a_family() -> None:
     from rekv.models import registry
 
-    for architecture in list(registry._FAMILIES):  # noqa: SLF001
+    for architecture in list(registry._FAMILIES):
         found, family = registry.find_family([architecture], "x")
         assert found == architecture
         assert issubclass(family, VideoLM)

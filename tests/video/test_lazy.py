@@ -42,10 +42,10 @@ FILMS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     ),
     "vp9": (
         ".webm",
-        {"codec": "libvpx-vp9", "pictures": 60, "options": {"deadline": "realtime", "cpu-used": "8"}},
+        {"codec": "libvpx-vp9", "pictures": 75, "options": {"deadline": "realtime", "cpu-used": "8"}},
     ),
     "motion jpeg": (".mov", {"codec": "mjpeg", "pixel_format": "yuvj420p"}),
-    "lossless": (".mkv", {"codec": "ffv1", "pictures": 60}),
+    "lossless": (".mkv", {"codec": "ffv1", "pictures": 75}),
 }
 
 
@@ -57,7 +57,15 @@ def any_film(request: pytest.FixtureRequest, folder: Path) -> Path:
 
 @pytest.mark.parametrize("sample_fps", [0.5, 1.0, 3.3, 25.0])
 def test_same_pictures_as_decoding_everything(any_film: Path, sample_fps: float) -> None:
-    for start, end in [(0.0, None), (0.04, None), (0.93, 1.9), (1.001, None), (1.961, None)]:
+    for start, end in [
+        (0.0, None),
+        (0.04, None),
+        (0.93, 1.9),
+        (1.001, None),
+        (1.961, None),
+        (0.321, None),
+        (2.321, None),
+    ]:
         expected = decode_all(any_film, sample_fps, start, end)
         frames = list(video(any_film, sample_fps=sample_fps, start=start, end=end))
         assert [frame.time for frame in frames] == pytest.approx([time for time, _ in expected], abs=1e-6)
@@ -91,7 +99,8 @@ class Reading:
     held: int = 0  # bytes, at most
 
 
-def read(path: Path, sample_fps: float, **settings: Any) -> Reading:
+def read(path: Path, sample_fps: float, *, stamped: int | None = None, **settings: Any) -> Reading:
+    """Read with a `LazyDecoder`. From packet `stamped` on, timestamps are taken away."""
     reading = Reading()
     sampler = Sampler(sample_fps)
     with VideoTrack(path) as track:
@@ -100,7 +109,9 @@ def read(path: Path, sample_fps: float, **settings: Any) -> Reading:
         to_rgb = ToRGB("test")
 
         def pictures() -> Iterator[Any]:
-            for packet in track.packets():
+            for i, packet in enumerate(track.packets()):
+                if stamped is not None and i >= stamped:
+                    packet.pts = None
                 yield from decoder.feed(packet, sampler.wanted)
                 reading.held = max(reading.held, decoder.pending_bytes)
             yield from decoder.finish(sampler.wanted)
@@ -134,6 +145,12 @@ def test_a_wanted_time_just_before_a_keyframe_costs_no_run(long_film: Path) -> N
 def test_decodes_everything_where_everything_is_wanted(long_film: Path) -> None:
     reading = read(long_film, 25)
     assert (reading.taken, reading.decoded) == (list(range(1000)), 1000)
+
+
+def test_decodes_everything_once_timestamps_are_missing(long_film: Path) -> None:
+    reading = read(long_film, 0.5, stamped=510)
+    assert reading.taken == list(range(0, 1000, 50))
+    assert 490 <= reading.decoded <= 490 + 30 + 10 * 5
 
 
 def test_what_is_held_back_is_bounded(folder: Path) -> None:
