@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rekv.core import Answer, AskConfig, EncodeConfig, Frame, Retrieval, Span, Timings
     from rekv.engine import Model, Session, load
     from rekv.errors import ConfigError, ModelError, RekvError, SessionError, VideoError
-    from rekv.video import video
+    from rekv.sources import video
 
 __version__ = "0.1.0"
 
@@ -43,7 +43,7 @@ __all__ = [
 _HOME = {
     **dict.fromkeys(("Model", "Session", "load"), "rekv.engine"),
     **dict.fromkeys(("ConfigError", "ModelError", "RekvError", "SessionError", "VideoError"), "rekv.errors"),
-    "video": "rekv.video",
+    "video": "rekv.sources",
 }
 
 

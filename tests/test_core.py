@@ -128,3 +128,13 @@ def test_answer_prints_its_text() -> None:
     empty = Retrieval((), torch.zeros(0, 0), range(0))
     answer = Answer("?", "a cat", (), empty, (), "stop", Timings(0, 0, 0, 0, 0, 0), {}, 0)
     assert f"{answer}" == "a cat"
+
+
+def test_the_top_level_names_are_what_they_are_however_often_and_in_whatever_order() -> None:
+    """A submodule of the same name would replace a function once it is imported."""
+    import rekv
+    import rekv.sources.writer
+    import rekv.world
+
+    assert all(callable(rekv.video) and callable(rekv.load) for _ in range(3))
+    assert {name for name in rekv.__all__ if not hasattr(rekv, name)} == set()

@@ -78,7 +78,7 @@ def ask(
 
     from rekv.cli.reading import read
     from rekv.core import AskConfig
-    from rekv.video import video as open_video
+    from rekv.sources import video as open_video
 
     source = open_video(video, sample_fps=sample_fps, start=first, end=last)
     AskConfig(**given(**settings, at=at))

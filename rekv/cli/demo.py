@@ -104,7 +104,7 @@ class Stream:
     """The film as frames, taken a part at a time. Keeps a small picture of each."""
 
     def __init__(self, film: Path) -> None:
-        from rekv.video import video
+        from rekv.sources import video
 
         self.images: dict[int, Image] = {}  # by frame id
         self._frames = iter(video(film, sample_fps=SAMPLE_FPS))

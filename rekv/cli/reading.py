@@ -11,7 +11,7 @@ from rekv.timecode import format_span, format_time
 
 if TYPE_CHECKING:
     from rekv.engine import Session
-    from rekv.video.file import VideoFile
+    from rekv.sources.file import VideoFile
 
 
 def read(session: "Session", video: "VideoFile", name: str, console: Console) -> None:

@@ -61,7 +61,7 @@ def stills(
 
 def reread(path: str, times: Iterable[float]) -> "Iterator[Image]":
     """Yield the pictures shown at these times, small. Raises VideoError if one cannot be read again."""
-    from rekv.video import video
+    from rekv.sources import video
 
     with _told_already():
         for time in times:
@@ -72,7 +72,7 @@ def reread(path: str, times: Iterable[float]) -> "Iterator[Image]":
 @contextmanager
 def _told_already() -> Iterator[None]:
     """What is wrong with the file was said when it was read."""
-    logger = logging.getLogger("rekv.video")
+    logger = logging.getLogger("rekv.sources")
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:

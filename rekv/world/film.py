@@ -4,7 +4,7 @@ from collections.abc import Callable
 from os import PathLike
 
 from rekv.errors import ConfigError
-from rekv.video.writer import VideoWriter
+from rekv.sources.writer import VideoWriter
 from rekv.world.render import Renderer
 from rekv.world.scene import Scene
 from rekv.world.shapes import SIDE

@@ -21,7 +21,7 @@ from rekv.cli.answers import chosen
 from rekv.cli.reading import read
 from rekv.cli.stills import reread, shrink
 from rekv.core import Frame
-from rekv.video import VideoFile, video
+from rekv.sources import VideoFile, video
 from rekv.world import Story
 from tests.cli.conftest import Run
 

@@ -8,7 +8,7 @@ from PIL import Image
 
 from rekv.cli import demo as command
 from rekv.cli.demo import Stream, shorten
-from rekv.video import video
+from rekv.sources import video
 from rekv.world import Story, demo_story
 from tests.cli.conftest import Run
 

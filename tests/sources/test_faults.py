@@ -14,9 +14,9 @@ import av
 import pytest
 
 from rekv.errors import VideoError
-from rekv.video import video
-from rekv.video.track import VideoTrack
-from tests.video.films import film, number, numbers, picture, times
+from rekv.sources import video
+from rekv.sources.track import VideoTrack
+from tests.sources.films import film, number, numbers, picture, times
 
 
 def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.video.films import film
+from tests.sources.films import film
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ from math import ceil, inf, nan
 import pytest
 
 from rekv.errors import ConfigError
-from rekv.video import Sampler
+from rekv.sources import Sampler
 
 
 def taken(stamps: list[float], sample_fps: float, start: float = 0.0, end: float | None = None) -> list[float]:

@@ -10,11 +10,11 @@ import av
 import numpy as np
 import pytest
 
-from rekv.video import Sampler, video
-from rekv.video.lazy import LazyDecoder
-from rekv.video.picture import ToRGB
-from rekv.video.track import VideoTrack
-from tests.video.films import decode_all, film, number
+from rekv.sources import Sampler, video
+from rekv.sources.lazy import LazyDecoder
+from rekv.sources.picture import ToRGB
+from rekv.sources.track import VideoTrack
+from tests.sources.films import decode_all, film, number
 
 X264 = "keyint=25:min-keyint=25:scenecut=0"
 X265 = f"log-level=none:{X264}"

@@ -11,8 +11,8 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.frame import PictureType, VideoFrame
 from av.video.stream import VideoStream
 
-from rekv.video.sampling import TOLERANCE
-from rekv.video.timeline import Timeline
+from rekv.sources.sampling import TOLERANCE
+from rekv.sources.timeline import Timeline
 
 if TYPE_CHECKING:
     VideoPacket = Packet[VideoStream]

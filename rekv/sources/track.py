@@ -16,10 +16,10 @@ from av.stream import Discard, Disposition
 from av.video.stream import VideoStream
 
 from rekv.errors import VideoError
-from rekv.video.lazy import VideoPacket
-from rekv.video.picture import MAX_PIXELS, check_size
-from rekv.video.source import Source, explain, name_of, open_bytes
-from rekv.video.timeline import Timeline
+from rekv.sources.lazy import VideoPacket
+from rekv.sources.picture import MAX_PIXELS, check_size
+from rekv.sources.source import Source, explain, name_of, open_bytes
+from rekv.sources.timeline import Timeline
 
 # FFmpeg reads through a file object that we opened. With no protocol allowed it opens nothing on its own:
 # neither the entries of a playlist nor a network address. `max_pixels` bounds what it decodes on opening.

@@ -7,11 +7,11 @@ from av.video.frame import VideoFrame
 
 from rekv.core import Frame
 from rekv.errors import ConfigError, VideoError
-from rekv.video.lazy import LazyDecoder
-from rekv.video.picture import MAX_PIXELS, ToRGB
-from rekv.video.sampling import Sampler
-from rekv.video.source import Source, name_of
-from rekv.video.track import VideoTrack
+from rekv.sources.lazy import LazyDecoder
+from rekv.sources.picture import MAX_PIXELS, ToRGB
+from rekv.sources.sampling import Sampler
+from rekv.sources.source import Source, name_of
+from rekv.sources.track import VideoTrack
 
 logger = logging.getLogger(__name__)
 

@@ -14,8 +14,8 @@ from av.stream import Disposition
 
 from rekv.core import Frame
 from rekv.errors import ConfigError, VideoError
-from rekv.video import video
-from tests.video.films import HEIGHT, WIDTH, add_video, film, number, numbers, picture, times, write
+from rekv.sources import video
+from tests.sources.films import HEIGHT, WIDTH, add_video, film, number, numbers, picture, times, write
 
 
 def test_frames_are_pictures_with_their_times(mp4: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.video.films import film
+from tests.sources.films import film
 
 PICTURES = 6000
 SIZE = (64, 48)
@@ -16,7 +16,7 @@ SIZE = (64, 48)
 # do: it starts from the peak of the process that started this one.
 READ = """
 import resource, sys
-from rekv.video import video
+from rekv.sources import video
 
 def peak():
     if sys.platform == "linux":

@@ -2,7 +2,7 @@
 
 from fractions import Fraction
 
-from rekv.video.timeline import Timeline
+from rekv.sources.timeline import Timeline
 
 TICK = Fraction(1, 90000)
 RATE = Fraction(30000, 1001)

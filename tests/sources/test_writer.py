@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from rekv.errors import ConfigError, VideoError
-from rekv.video import VideoWriter, video
-from tests.video.films import HEIGHT, WIDTH, numbers, picture, times
+from rekv.sources import VideoWriter, video
+from tests.sources.films import HEIGHT, WIDTH, numbers, picture, times
 
 
 def write(path: Path, count: int = 50, fps: float | Fraction = 25, **settings: object) -> Path:

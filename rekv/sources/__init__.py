@@ -1,7 +1,7 @@
 """Video files: frames sampled by timestamp, decoded as a stream; and a writer."""
 
-from rekv.video.file import VideoFile, video
-from rekv.video.sampling import Sampler
-from rekv.video.writer import VideoWriter
+from rekv.sources.file import VideoFile, video
+from rekv.sources.sampling import Sampler
+from rekv.sources.writer import VideoWriter
 
 __all__ = ["Sampler", "VideoFile", "VideoWriter", "video"]

@@ -11,7 +11,7 @@ from av.video.frame import PictureType, VideoFrame
 from av.video.stream import VideoStream
 
 from rekv.core import Frame, Image
-from rekv.video import Sampler
+from rekv.sources import Sampler
 
 WIDTH, HEIGHT, FPS = 128, 96, 25
 BIT = 10  # pixels: the width of one binary digit in the number band

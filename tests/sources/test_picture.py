@@ -12,9 +12,9 @@ from av.video.reformatter import ColorRange, Colorspace
 
 from rekv.core import Image
 from rekv.errors import VideoError
-from rekv.video import video
-from rekv.video.picture import check_size
-from tests.video.films import add_video, film, number, picture
+from rekv.sources import video
+from rekv.sources.picture import check_size
+from tests.sources.films import add_video, film, number, picture
 
 
 def first_image(path: Path) -> Image:
