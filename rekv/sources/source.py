@@ -51,6 +51,34 @@ def _open_path(name: str) -> io.FileIO:
         raise VideoError(f"{name} cannot be opened ({error}); check the path") from error
 
 
+class Content:
+    """A binary file as PyAV reads it: without its name, whose ending would hint at a format (*.txt: text art).
+
+    PyAV swallows what its callbacks raise. Ctrl-C while a pipe is waited for ends the file here, and is raised by
+    `check` once PyAV has returned.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._interrupt: KeyboardInterrupt | None = None
+        self.seek, self.tell, self.seekable = file.seek, file.tell, file.seekable
+
+    def read(self, size: int = -1) -> bytes:
+        if self._interrupt is not None:
+            return b""
+        try:
+            return self._file.read(size)
+        except KeyboardInterrupt as interrupt:
+            self._interrupt = interrupt
+            return b""
+
+    def check(self) -> None:
+        """Raise the interrupt that a read met, once."""
+        interrupt, self._interrupt = self._interrupt, None
+        if interrupt is not None:
+            raise interrupt
+
+
 def explain(file: BinaryIO) -> str:
     """Why FFmpeg may have refused these bytes, and what to do: a guess from how they begin."""
     try:

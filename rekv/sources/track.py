@@ -4,7 +4,6 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from fractions import Fraction
 from itertools import chain
-from types import SimpleNamespace
 from typing import BinaryIO, Self, cast
 
 import av
@@ -18,7 +17,7 @@ from av.video.stream import VideoStream
 from rekv.errors import VideoError
 from rekv.sources.lazy import VideoPacket
 from rekv.sources.picture import MAX_PIXELS, check_size
-from rekv.sources.source import Source, explain, name_of, open_bytes
+from rekv.sources.source import Content, Source, explain, name_of, open_bytes
 from rekv.sources.timeline import Timeline
 
 # FFmpeg reads through a file object that we opened. With no protocol allowed it opens nothing on its own:
@@ -41,7 +40,8 @@ class VideoTrack:
             self._file = open_bytes(source)
             if self._file is not source:
                 stack.callback(self._file.close)
-            self._container = stack.enter_context(_open_container(self._file, self.name))
+            self._content = Content(self._file)
+            self._container = stack.enter_context(_open_container(self._content, self._file, self.name))
             self.stream = _choose(self._container, self.name)
             self.rate = self.stream.average_rate or self.stream.guessed_rate  # pictures per second
             self.timeline = _timeline(self._container, self.stream, self.rate)
@@ -126,20 +126,22 @@ class VideoTrack:
                     failures = 0
                     if packet.size:  # an empty one repeats a picture, but to a decoder it means the end
                         yield packet
+                self._content.check()
                 return
             except (av.FFmpegError, OSError, IndexError):  # IndexError: PyAV's, for packets of unknown tracks
+                self._content.check()
                 failures += 1
         self.cut = True
 
 
-def _open_container(file: BinaryIO, name: str) -> InputContainer:
-    # Not the file itself, because it has a name, whose ending hints at a format (*.txt: text art).
-    content = SimpleNamespace(read=file.read, seek=file.seek, tell=file.tell, seekable=file.seekable)
+def _open_container(content: Content, file: BinaryIO, name: str) -> InputContainer:
     try:
         container = av.open(content, "r", options=OPTIONS, buffer_size=BUFFER_SIZE, metadata_errors="replace")
     except (av.FFmpegError, OSError) as error:
+        content.check()
         reason = error.strerror or error
         raise VideoError(f"{name} cannot be read: {explain(file)} (FFmpeg: {reason})") from error
+    content.check()
     if container.format.name == "avi":
         # AVI has no presentation timestamps. Those that FFmpeg makes up are wrong for reordered pictures.
         container.flags &= ~cast(int, ContainerFlags.gen_pts.value)

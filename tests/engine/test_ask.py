@@ -197,7 +197,7 @@ def test_last_frame_of_a_scope_ends_as_if_it_were_the_newest() -> None:
 
 
 def test_given_frames_must_be_in_the_scope() -> None:
-    with pytest.raises(ConfigError, match="frame 9 .*frames 5 to 8"):
+    with pytest.raises(ConfigError, match=r"frame 9 .*frames 5 to 8"):
         filled(20).ask("w7", frames=[6, 9], start=5.0, end=9.0, **SHORT)
 
 

@@ -1,5 +1,6 @@
 """Whatever fails, the session is as it would be had it not been tried; what was complete before stays."""
 
+import linecache
 import sys
 import threading
 from collections import Counter
@@ -240,8 +241,13 @@ class Tracer:
         return self._step
 
     def moments(self) -> list[tuple[Line, int]]:
-        """The first and the last time that each line ran."""
-        return [(line, at) for line, n in self.counts.items() for at in sorted({0, n - 1})]
+        """The first and the last time that each line ran.
+
+        Not those of a plain lock: tracing stops where its block is left, signals do not.
+        """
+        texts = {line: linecache.getline(*line).strip() for line in self.counts}
+        lines = [line for line, text in texts.items() if not text.startswith("with self._")]
+        return [(line, at) for line in lines for at in sorted({0, self.counts[line] - 1})]
 
 
 def in_time(work: Callable[[], None], seconds: float = 30.0) -> None:

@@ -1,5 +1,6 @@
 """Damaged, cut, wrong and hostile files: used as far as they go, or refused with a message that helps."""
 
+import io
 import logging
 import math
 import os
@@ -11,10 +12,11 @@ from contextlib import suppress
 from pathlib import Path
 
 import av
+import numpy as np
 import pytest
 
 from rekv.errors import VideoError
-from rekv.sources import video
+from rekv.sources import VideoWriter, video
 from rekv.sources.track import VideoTrack
 from tests.sources.films import film, number, numbers, picture, times
 
@@ -345,3 +347,29 @@ def test_times_are_never_negative_and_always_rise(mp4: Path, wrong: Path) -> Non
 
 def test_picture_helper_tells_pictures_apart() -> None:
     assert [number(picture(i)) for i in range(200)] == list(range(200))
+
+
+@pytest.mark.parametrize("at", [0, 40_000], ids=["opening", "reading"])
+def test_interrupt_while_a_pipe_is_waited_for(tmp_path: Path, at: int) -> None:
+    """PyAV swallows what the file raises: Ctrl-C must come through all the same, and at once."""
+    path = tmp_path / "film.ts"
+    with VideoWriter(path, 64, 64, 10) as writer:
+        for i in range(400):
+            writer.write(np.random.default_rng(i).integers(0, 255, (64, 64, 3), np.uint8))
+
+    class Pipe(io.BytesIO):
+        reads = 0
+
+        def seekable(self) -> bool:
+            return False
+
+        def read(self, size: int | None = -1) -> bytes:
+            if self.tell() >= at:
+                self.reads += 1
+                raise KeyboardInterrupt
+            return super().read(min(size or 1, 4096))
+
+    pipe = Pipe(path.read_bytes())
+    with pytest.raises(KeyboardInterrupt):
+        list(video(pipe, sample_fps=10.0))
+    assert pipe.reads == 1
