@@ -1,12 +1,25 @@
 """What all tests share: no network, no display, and one test body for CPU and GPU."""
 
+import logging
 import os
+from collections.abc import Iterator
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before huggingface_hub is imported: a test that needs the network fails at once
 os.environ["MPLBACKEND"] = "Agg"
 
 import pytest
 import torch
+
+torch.set_num_threads(1)  # two threads that wait for each other on a busy machine are many times slower than one
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_it_was() -> Iterator[None]:
+    """The command line, run in this process, sets up logging for itself."""
+    yield
+    logger = logging.getLogger("rekv")
+    logger.handlers.clear()
+    logger.setLevel(logging.NOTSET)
 
 
 @pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])

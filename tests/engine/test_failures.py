@@ -6,6 +6,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from itertools import count, islice
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -240,14 +241,9 @@ class Tracer:
                 raise KeyboardInterrupt
         return self._step
 
-    def moments(self) -> list[tuple[Line, int]]:
-        """The first and the last time that each line ran.
-
-        Not those of a plain lock: tracing stops where its block is left, signals do not.
-        """
-        texts = {line: linecache.getline(*line).strip() for line in self.counts}
-        lines = [line for line, text in texts.items() if not text.startswith("with self._")]
-        return [(line, at) for line in lines for at in sorted({0, self.counts[line] - 1})]
+    def lines(self) -> list[Line]:
+        """Not those of a plain lock: tracing stops where its block is left, signals do not."""
+        return [line for line in self.counts if not linecache.getline(*line).strip().startswith("with self._")]
 
 
 def in_time(work: Callable[[], None], seconds: float = 30.0) -> None:
@@ -268,45 +264,39 @@ def in_time(work: Callable[[], None], seconds: float = 30.0) -> None:
         raise error[0]
 
 
-def stream(calls: int) -> list[Frame]:
-    return [Frame(FRAMES[i % len(FRAMES)].image, float(i)) for i in range(4 * calls)]
-
-
 def test_append_interrupted_at_any_line() -> None:
     """One long stream, interrupted in every call at another line, against one that never was."""
-    with Tracer() as tracer:
-        tiny_session(n_local=25).append(stream(6))
-    moments = iter(tracer.moments())
-    frames = stream(3 * len(tracer.moments()))
-    truth = tiny_session(n_local=25)
-    session = tiny_session(n_local=25)
-    line, passes = next(moments)
-    interrupted, misses = 0, 0
-    for first in range(0, len(frames), 4):
-        batch = frames[first : first + 4]
+    calls = (Frame(FRAMES[i % 50].image, float(i)) for i in count())
+    truth, session = (tiny_session(n_local=25, hf=decoder_lm(layers=2)) for _ in range(2))
+
+    def advance(line: Line | None = None, passes: int = 0) -> Tracer:
+        """One call of both; should it be interrupted, another try."""
+        batch = list(islice(calls, 4))
+        done = session.memory.frames
         with hidden_states(truth.model.decoder) as expected:
             truth.append(batch)
-        with Tracer(line, passes if misses < 4 else 0) as tracer, suppress(KeyboardInterrupt):
+        with Tracer(line, passes) as tracer, suppress(KeyboardInterrupt):
             session.append(batch)
         session.memory.check_integrity()
-        assert session.memory.frames in (first, first + 4)
-        interrupted += tracer.died
-        misses = 0 if tracer.died else misses + 1
+        rest = batch[session.memory.frames - done :]
         with hidden_states(session.model.decoder) as ours:
-            in_time(
-                lambda batch=batch: session.append(
-                    batch[session.memory.frames % 4 or 4 * (session.memory.frames > first) :]
-                )
-            )  # type: ignore[misc]
-        if ours:
-            torch.testing.assert_close(ours[0], expected[0], atol=1e-4, rtol=0, msg=lambda m: f"{line}: {m}")
-        if tracer.died or misses > 8:
-            line, passes = next(moments, (None, 0))
-            misses = 0
-            if line is None:
+            in_time(lambda: session.append(rest) and None)
+        if rest:
+            torch.testing.assert_close(ours[-1], expected[0][-len(ours[-1]) :], atol=1e-4, rtol=0)
+        return tracer
+
+    window = session.memory.layers[0].window
+    while session.memory.layers[0].window is window or session.memory.frames < 16:
+        window = session.memory.layers[0].window
+        tracer = advance()  # until one slid
+    moments = [(line, at) for line in tracer.lines() for at in sorted({0, tracer.counts[line] - 1})]
+    assert len(moments) > 100
+    for line, passes in moments:
+        for _ in range(4):  # not every call slides
+            if advance(line, passes).died:
                 break
-    assert line is None
-    assert interrupted > 100
+        else:
+            pytest.fail(f"{line} did not run again")
     record(session).assert_close(record(truth))
 
 
@@ -379,13 +369,12 @@ def test_ask_interrupted_at_any_line(n_local: int) -> None:
     before = record(session)
 
     def ask() -> tuple[int, ...]:
-        settings: dict[str, Any] = {"retrieve_size": 3, "max_new_tokens": 2, "recent_frames": 1}
-        return session.ask("w7 w8", on_text=lambda text: None, **settings).token_ids
+        return session.ask("w7", retrieve_size=3, max_new_tokens=2, on_text=lambda text: None).token_ids
 
     with Tracer() as tracer:
         expected = ask()
-    for line, passes in tracer.moments():
-        with Tracer(line, passes) as tracer, suppress(KeyboardInterrupt):
+    for line in tracer.lines():
+        with Tracer(line) as tracer, suppress(KeyboardInterrupt):
             ask()
         assert tracer.died
         told: list[tuple[int, ...]] = []

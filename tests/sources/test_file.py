@@ -216,6 +216,25 @@ def test_file_objects(mp4: Path, sample_fps: float) -> None:
     assert numbers(iter(video(io.BytesIO(mp4.read_bytes()), sample_fps=sample_fps, start=1))) == expected
 
 
+class CountingFile(io.BytesIO):
+    """Counts the bytes that are read."""
+
+    count = 0
+
+    def read(self, size: int | None = -1) -> bytes:
+        data = super().read(size)
+        self.count += len(data)
+        return data
+
+
+def test_a_late_start_is_sought_not_read_up_to(tmp_path: Path) -> None:
+    path = film(tmp_path / "large.mkv", 300, "ffv1")
+    file = CountingFile(path.read_bytes())
+    assert path.stat().st_size > 5_000_000
+    assert numbers(iter(video(file, sample_fps=1, start=11))) == [275]
+    assert file.count < 2_500_000
+
+
 def test_a_pipe_is_read_once(ts: Path, tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
