@@ -75,7 +75,7 @@ class LazyDecoder:
                 self._drop()
             elif time >= min(wanted - TOLERANCE, shown):  # wanted; or two at one time, so timestamps are off
                 self._keyframe = None
-        if packet.is_keyframe and self._pending and self._newest < min(time, wanted - TOLERANCE):
+        if packet.is_keyframe and self._pending and self._newest < wanted - TOLERANCE:
             self._keyframe = len(self._pending)
         self._pending.append(packet)
         self.pending_bytes += packet.size

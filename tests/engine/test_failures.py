@@ -212,7 +212,7 @@ class Tracer:
 
     files = frozenset(
         str(Path(rekv.__file__).parent / name)
-        for name in ("engine.py", "turns.py", "decoding.py", "attention/passes.py", "attention/hook.py")
+        for name in ("engine.py", "decoding.py", "attention/passes.py", "attention/hook.py")
         + ("memory/memory.py", "memory/window.py", "memory/blocks.py", "memory/index.py", "memory/context.py")
     )
 
@@ -243,7 +243,7 @@ class Tracer:
 
     def lines(self) -> list[Line]:
         """Not those of a plain lock: tracing stops where its block is left, signals do not."""
-        return [line for line in self.counts if not linecache.getline(*line).strip().startswith("with self._")]
+        return [line for line in self.counts if not linecache.getline(*line).strip().startswith("with self._writer")]
 
 
 def in_time(work: Callable[[], None], seconds: float = 30.0) -> None:
