@@ -206,7 +206,7 @@ class Record:
 
 QUESTIONS = (
     ("w7 w8 w9", {"retrieve_size": 3, "max_new_tokens": 3}),
-    ("w30", {"retrieve_size": 4, "chunk_size": 2, "recent_frames": 1, "max_new_tokens": 60}),
+    ("w30", {"retrieve_size": 4, "chunk_size": 2, "recent_frames": 1, "max_new_tokens": 12}),
 )
 
 

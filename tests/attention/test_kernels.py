@@ -119,7 +119,7 @@ def situations(n: int) -> Iterator[dict[str, Any]]:
                 "counts": counts,
                 "heads": group * kv_heads,
                 "kv_heads": kv_heads,
-                "dim": draw.choice((16, 32, 64, 128)),
+                "dim": draw.choice((16, 32, 64, 128) if n < 130 else (16, 64)),
             }
 
 

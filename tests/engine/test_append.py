@@ -183,12 +183,12 @@ def test_no_vocabulary_logits_for_frames() -> None:
 
 def test_full_window_is_neither_copied_nor_rotated_again() -> None:
     """Only every so many calls, when it slides."""
-    session = tiny_session(n_local=300, frames_per_call=1)
-    frames = pictures(260)
-    session.append(frames[:200])
+    session = tiny_session(n_local=300, frames_per_call=1, hf=decoder_lm(layers=2))
+    frames = pictures(160)
+    session.append(frames[:105])
     layer = session.memory.layers[0]
     quiet = 0
-    for frame in frames[200:]:
+    for frame in frames[105:]:
         slides = session.memory.tokens - layer.window.first + 3 > layer.window.capacity
         with Allocations() as allocations:
             session.append(frame)
@@ -196,7 +196,7 @@ def test_full_window_is_neither_copied_nor_rotated_again() -> None:
             quiet += 1
             wide = [found for found in allocations.found if max(found[1], default=0) >= 250 and "flash" not in found[0]]
             assert wide == []
-    assert quiet > 50
+    assert quiet > 40
 
 
 def test_memory_is_outside_of_autograd() -> None:

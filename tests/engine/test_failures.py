@@ -6,6 +6,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import cache
 from itertools import count, islice
 from pathlib import Path
 from types import FrameType
@@ -18,7 +19,7 @@ from torch import Tensor
 import rekv
 from rekv.core import Frame
 from rekv.engine import Model, Session
-from tests.support import TinyLM, decoder_lm, hidden_states, pictures, record, shrink_slabs, tiny_session
+from tests.support import Record, TinyLM, decoder_lm, hidden_states, pictures, record, shrink_slabs, tiny_session
 
 FRAMES = pictures(50)
 
@@ -68,11 +69,15 @@ def _small_slabs(monkeypatch: pytest.MonkeyPatch) -> None:
     shrink_slabs(monkeypatch, block_bytes=3 * 2 * 2 * 3 * 16 * 4, index_frames=5)
 
 
+@cache
+def never_failed(calls: int, n_local: int) -> Record:
+    return record(session_of(calls, n_local), FRAMES[4 * calls : 4 * calls + 16])
+
+
 def goes_on(session: Session, calls: int, n_local: int = 25) -> None:
     """It holds the frames of so many calls, and goes on like one that never failed."""
     assert session.memory.frames == 4 * calls
-    rest = FRAMES[4 * calls :]
-    record(session, rest).assert_close(record(session_of(calls, n_local), rest), 1e-4)
+    record(session, FRAMES[4 * calls : 4 * calls + 16]).assert_close(never_failed(calls, n_local))
 
 
 # -- append --------------------------------------------------------------------------------------------------------
@@ -90,16 +95,15 @@ PLACES = [
 ]
 
 
-@pytest.mark.parametrize("error", [Failure, MemoryError, KeyboardInterrupt])
 @pytest.mark.parametrize(("place", "passes"), PLACES)
 @pytest.mark.parametrize("calls", [0, 1, 2, 5])
 def test_append_fails_inside_a_call(
-    calls: int, place: str, passes: int, error: type[BaseException], monkeypatch: pytest.MonkeyPatch
+    calls: int, place: str, passes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     session = session_of(calls)
     with monkeypatch.context() as patch:
-        fuse = blow(patch, place, passes, error)
-        with pytest.raises(error):
+        fuse = blow(patch, place, passes)
+        with pytest.raises(Failure):
             session.append(FRAMES[4 * calls : 4 * calls + 4])
         assert fuse.blown
     session.memory.check_integrity()
@@ -289,7 +293,8 @@ def test_append_interrupted_at_any_line() -> None:
     while session.memory.layers[0].window is window or session.memory.frames < 16:
         window = session.memory.layers[0].window
         tracer = advance()  # until one slid
-    moments = [(line, at) for line in tracer.lines() for at in sorted({0, tracer.counts[line] - 1})]
+    last = {line: tracer.counts[line] - 1 if "memory" in line[0] else 0 for line in tracer.lines()}
+    moments = [(line, passes) for line in last for passes in sorted({0, last[line]})]
     assert len(moments) > 100
     for line, passes in moments:
         for _ in range(4):  # not every call slides
@@ -363,24 +368,28 @@ def test_ask_is_refused_and_the_session_is_untouched() -> None:
     in_time(lambda: record(session).assert_equal(before))
 
 
-@pytest.mark.parametrize("n_local", [25, 200], ids=["steps", "generate"])
-def test_ask_interrupted_at_any_line(n_local: int) -> None:
-    session = session_of(4, n_local)
-    before = record(session)
+def test_ask_interrupted_at_any_line() -> None:
+    tried: set[Line] = set()
+    for n_local in (200, 25):  # generate(), then what is different in the step loop
+        session = session_of(4, n_local)
+        before = record(session)
 
-    def ask() -> tuple[int, ...]:
-        return session.ask("w7", retrieve_size=3, max_new_tokens=2, on_text=lambda text: None).token_ids
+        def ask(session: Session = session) -> tuple[int, ...]:
+            return session.ask("w7", retrieve_size=3, max_new_tokens=6, on_text=lambda text: None).token_ids
 
-    with Tracer() as tracer:
-        expected = ask()
-    for line in tracer.lines():
-        with Tracer(line) as tracer, suppress(KeyboardInterrupt):
-            ask()
-        assert tracer.died
-        told: list[tuple[int, ...]] = []
-        in_time(lambda told=told: told.append(ask()))  # type: ignore[misc]
-        assert told == [expected], line
-    record(session).assert_equal(before)
+        with Tracer() as tracer:
+            expected = ask()
+        lines = [line for line in tracer.lines() if line not in tried]
+        tried.update(lines)
+        assert lines
+        for line in lines:
+            with Tracer(line) as tracer, suppress(KeyboardInterrupt):
+                ask()
+            assert tracer.died
+            told: list[tuple[int, ...]] = []
+            in_time(lambda told=told, ask=ask: told.append(ask()))  # type: ignore[misc]
+            assert told == [expected], line
+        record(session).assert_equal(before)
 
 
 def test_cancelled_question_leaves_the_session_untouched() -> None:
