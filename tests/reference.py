@@ -154,7 +154,7 @@ class Reference:
     def scores(self, query: Tensor, layer: Layer, frames: range) -> Tensor:
         """Mean query with each frame's mean key, head by head, summed."""
         group = query.shape[0] // layer.keys.shape[0]
-        blocks = layer.keys[:, self.n_init :].unflatten(1, (-1, self.block)).mean(2)
+        blocks = layer.keys[:, self.n_init :].reshape(len(layer.keys), -1, self.block, query.shape[-1]).mean(2)
         mean = query.mean(1)
         totals = [sum(mean[h] @ blocks[h // group, f] for h in range(len(mean))) for f in frames]
         return torch.stack([torch.as_tensor(t) for t in totals]) if totals else mean.new_empty(0)

@@ -1,6 +1,7 @@
 """What the core's tests share: tiny random Video-LLMs with real tokenizers, pictures, and their hidden states."""
 
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -37,7 +38,7 @@ def word_tokenizer() -> PreTrainedTokenizerFast:
     vocabulary = {END: 0} | {f"w{i}": i for i in range(1, VOCABULARY)}
     tokenizer = Tokenizer(WordLevel(vocabulary, unk_token=END))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=END)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=END)  # type: ignore[no-untyped-call]
 
 
 def byte_tokenizer() -> PreTrainedTokenizerFast:
@@ -46,7 +47,7 @@ def byte_tokenizer() -> PreTrainedTokenizerFast:
     tokenizer = Tokenizer(BPE({c: i for i, c in enumerate(alphabet)}, []))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=END)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=END)  # type: ignore[no-untyped-call]
 
 
 def words(ids: Sequence[int]) -> str:
@@ -99,7 +100,7 @@ def randomise(model: PreTrainedModel, seed: int = 0) -> Any:
             else:
                 weight.copy_(noise * weight[0].numel() ** -0.5)
     model.set_attn_implementation(NAME)
-    return model.eval()
+    return model.eval()  # type: ignore[no-untyped-call]
 
 
 class TinyLM(VideoLM):
@@ -204,7 +205,7 @@ class Record:
         return [self.encoded, *self.scores, *self.spoken]
 
 
-QUESTIONS = (
+QUESTIONS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("w7 w8 w9", {"retrieve_size": 3, "max_new_tokens": 3}),
     ("w30", {"retrieve_size": 4, "chunk_size": 2, "recent_frames": 1, "max_new_tokens": 12}),
 )
@@ -229,3 +230,21 @@ def shrink_slabs(patch: pytest.MonkeyPatch, *, block_bytes: int, index_frames: i
     """Make slabs so small that streams of a few frames have many of them."""
     patch.setattr("rekv.memory.blocks._SLAB_BYTES", {"cpu": block_bytes, "cuda": block_bytes})
     patch.setattr("rekv.memory.index._SLAB_FRAMES", index_frames)
+
+
+def in_time(work: Callable[[], object], seconds: float = 30.0) -> None:
+    """Run in a thread of its own: a turn that was lost is an error, not a hang."""
+    error: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            work()
+        except BaseException as caught:
+            error.append(caught)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    assert not thread.is_alive(), "deadlock"
+    if error:
+        raise error[0]

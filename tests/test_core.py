@@ -54,7 +54,7 @@ def test_ask_config_names_the_field_and_the_rule(settings: dict[str, Any], field
 def test_one_stop_string_is_not_taken_for_its_letters() -> None:
     """`stop="END"` is an easy slip; it must not end the answer at the first E."""
     try:
-        config = AskConfig(stop="END")  # type: ignore[arg-type]
+        config = AskConfig(stop="END")
     except ConfigError as error:
         assert "stop" in str(error)  # noqa: PT017
     else:

@@ -37,7 +37,7 @@ def fallback_tokenizer() -> PreTrainedTokenizerFast:
     vocabulary |= {c: 257 + i for i, c in enumerate("abcdefghijklmnopqrstuvwxyz ")}
     tokenizer = Tokenizer(BPE(vocabulary, [], byte_fallback=True, unk_token=END))
     tokenizer.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse()])
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=END)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=END)  # type: ignore[no-untyped-call]
 
 
 TOKENIZERS = {"byte-level": byte_tokenizer, "byte-fallback": fallback_tokenizer}
@@ -157,7 +157,7 @@ def test_callbacks_come_in_order() -> None:
         (),
         lambda text: calls.append(text),
         cancelled,
-        lambda: calls.append("first"),  # type: ignore[arg-type]
+        lambda: calls.append("first"),
     )
     stopped = [bool(transcript(torch.tensor([[token]]))) for token in (5, 6)]
     assert calls == ["first", "w5", "cancelled?", " w6", "cancelled?"]
@@ -192,7 +192,7 @@ def chain_lm(logits: Tensor) -> Any:
         model.model.norm.weight.fill_(hidden**-0.5)
         model.lm_head.weight.copy_(torch.nn.functional.pad(logits.T, (0, hidden - vocabulary)))
     model.set_attn_implementation(NAME)
-    return model.eval()
+    return model.eval()  # type: ignore[no-untyped-call]
 
 
 def saying(text: str, tokenizer: Any, *, end: bool = True) -> Session:
@@ -208,46 +208,49 @@ def saying(text: str, tokenizer: Any, *, end: bool = True) -> Session:
     return Model(family).session(n_local=60)
 
 
-LOOPS = {"generate": {"max_new_tokens": 30}, "steps": {"max_new_tokens": 300}}  # 300 tokens outgrow n_local
+LOOPS: dict[str, dict[str, Any]] = {
+    "generate": {"max_new_tokens": 30},
+    "steps": {"max_new_tokens": 300},
+}  # 300 tokens outgrow n_local
 
 
 @pytest.mark.parametrize("loop", LOOPS.values(), ids=LOOPS)
 class TestAnswers:
-    def test_end_token_ends_the_answer(self, loop: dict[str, int]) -> None:
-        answer = saying("fin😀 day", byte_tokenizer()).ask("x", **loop)  # type: ignore[arg-type]
+    def test_end_token_ends_the_answer(self, loop: dict[str, Any]) -> None:
+        answer = saying("fin😀 day", byte_tokenizer()).ask("x", **loop)
         assert (answer.text, answer.finish_reason) == ("fin😀 day", "stop")
         assert answer.token_ids[-1] == byte_tokenizer().eos_token_id
 
-    def test_stop_string_ends_the_answer(self, loop: dict[str, int]) -> None:
+    def test_stop_string_ends_the_answer(self, loop: dict[str, Any]) -> None:
         pieces: list[str] = []
         answer = saying("fin😀 day", byte_tokenizer()).ask("x", stop=(" day", "zzz"), on_text=pieces.append, **loop)
         assert (answer.text, answer.finish_reason) == ("fin😀", "stop_string")
         assert "".join(pieces) == "fin😀"
 
-    def test_stop_string_without_streaming(self, loop: dict[str, int]) -> None:
+    def test_stop_string_without_streaming(self, loop: dict[str, Any]) -> None:
         answer = saying("abcdef", byte_tokenizer()).ask("x", stop=("d",), **loop)
         assert (answer.text, answer.finish_reason, len(answer.token_ids)) == ("abc", "stop_string", 4)
 
-    def test_every_listed_end_token_ends_the_answer(self, loop: dict[str, int]) -> None:
+    def test_every_listed_end_token_ends_the_answer(self, loop: dict[str, Any]) -> None:
         tokenizer = byte_tokenizer()
         session = saying("abcdef", tokenizer)
         d, e = ids_of(tokenizer, "de")
-        session.model.family.hf.generation_config.eos_token_id = [e, d]  # type: ignore[union-attr]
+        session.model.family.hf.generation_config.eos_token_id = [e, d]
         answer = session.ask("x", **loop)
         assert (answer.finish_reason, answer.token_ids[-1], len(answer.token_ids)) == ("stop", d, 4)
 
-    def test_cancel_keeps_what_was_said(self, loop: dict[str, int]) -> None:
+    def test_cancel_keeps_what_was_said(self, loop: dict[str, Any]) -> None:
         pieces: list[str] = []
         answer = saying("abcdef", byte_tokenizer()).ask(
             "x", on_text=pieces.append, cancelled=lambda: len(pieces) == 3, **loop
         )
         assert (answer.text, answer.finish_reason, "".join(pieces)) == ("abc", "cancelled", "abc")
 
-    def test_one_token(self, loop: dict[str, int]) -> None:
+    def test_one_token(self, loop: dict[str, Any]) -> None:
         answer = saying("abcdef", byte_tokenizer()).ask("x", **loop | {"max_new_tokens": 1})
         assert (answer.text, answer.finish_reason, len(answer.token_ids)) == ("a", "length", 1)
 
-    def test_end_token_at_once(self, loop: dict[str, int]) -> None:
+    def test_end_token_at_once(self, loop: dict[str, Any]) -> None:
         answer = saying("", byte_tokenizer()).ask("x", **loop)
         assert (answer.text, answer.finish_reason, len(answer.token_ids)) == ("", "stop", 1)
 
@@ -283,7 +286,7 @@ def test_answers_are_distributed_as_temperature_and_top_p_say(n_local: int) -> N
     vocabulary = torch.full((101,), -30.0)
     vocabulary[: len(row)] = row
     family = TinyLM(chain_lm(vocabulary.expand(101, -1)))
-    family.tokenizer.eos_token = None  # type: ignore[assignment]
+    family.tokenizer.eos_token = None
     session = Model(family).session(n_local=n_local)
     answer = session.ask("w7", temperature=0.7, top_p=0.9, seed=1, max_new_tokens=400)
     counts = torch.tensor(answer.token_ids).bincount(minlength=6).double()
@@ -390,8 +393,8 @@ def both_loops(session: Session, question: str, tokens: int, **settings: Any) ->
             answer = session.ask(
                 question,
                 max_new_tokens=most,
-                cancelled=lambda left=left: next(left) <= 0,
-                **settings,  # type: ignore[misc]
+                cancelled=lambda left=left: next(left) <= 0,  # type: ignore[misc]
+                **settings,
             )
         told.append((answer, torch.cat(hidden[1:])))
     return told

@@ -150,7 +150,7 @@ def check_question(
     prompt = scenario.before + question + scenario.after
     ids = list(answer.token_ids)
     logits = reference.logits(prompt + ids[:-1], asked.contexts)
-    ours = session.model.family.hf.lm_head(torch.cat(hidden[1:]))  # type: ignore[operator]
+    ours = session.model.family.hf.lm_head(torch.cat(hidden[1:]))
     close(ours, logits, LOGITS, "logits")
     top = logits[len(prompt) - 1 :].topk(2)
     for token, best, (first, second) in zip(ids, top.indices[:, 0].tolist(), top.values.tolist(), strict=True):

@@ -24,9 +24,10 @@ def window_attention(
     """See `rekv.attention.kernels`."""
     heads, n, dim = query.shape
     kv_heads, length, _ = keys.shape
-    attend = _by_flash if query.dtype == torch.float32 else _by_products
+    # Larger tiles have fewer launches and wider edges; measured, in frames of 49 tokens and a window of 3136.
+    attend, most = (_by_flash, 32) if query.dtype == torch.float32 else (_by_products, 64)
     out = torch.empty(n, heads, dim, dtype=values.dtype)
-    for tiles in cut(n, length, n_local):
+    for tiles in cut(n, length, n_local, most):
         folded = fold(query[:, tiles.rows], kv_heads, tiles)
         result = attend(folded, keys, values, n_local, scale, tiles, fold_sink(sink, tiles))
         unfold(result, tiles, out[tiles.rows])

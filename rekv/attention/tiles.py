@@ -18,8 +18,6 @@ from torch import Tensor
 
 from rekv.attention.kernels import Sink
 
-_MAX_TILE = 64  # measured: 28 to 64 are equal within noise; the edges' share of the work grows with it
-
 
 @dataclass(frozen=True, slots=True)
 class Tiles:
@@ -41,11 +39,11 @@ class Tiles:
         return self.own + self.size
 
 
-def cut(n: int, length: int, n_local: int) -> Iterator[Tiles]:
-    """Cut n queries, the last of `length` keys, into runs of equal tiles."""
+def cut(n: int, length: int, n_local: int, most: int) -> Iterator[Tiles]:
+    """Cut n queries, the last of `length` keys, into runs of equal tiles of at most `most` queries."""
     pending: Tiles | None = None
-    for row in range(0, n, _MAX_TILE):
-        own, size = length - n + row, min(_MAX_TILE, n - row)
+    for row in range(0, n, most):
+        own, size = length - n + row, min(most, n - row)
         middle = min(own, max(0, own + size - n_local))
         tile = Tiles(row, 1, size, max(0, own - n_local + 1), middle, own)
         if pending is not None and _continues(pending, tile):

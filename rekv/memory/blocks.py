@@ -1,12 +1,13 @@
 """The blocks of one layer in host memory, in slabs that never move once allocated."""
 
+import math
 from collections.abc import Iterator, Sequence
+from mmap import mmap
 
 import torch
 from torch import Tensor
 
-# Small slabs keep what is reserved but unused small. Pinning memory is slow to begin, so it is done in larger pieces.
-_SLAB_BYTES = {"cpu": 2 << 20, "cuda": 64 << 20}
+_SLAB_BYTES = {"cpu": 16 << 20, "cuda": 64 << 20}  # pinning memory is slow to begin: larger pieces
 
 
 class Blocks:
@@ -21,7 +22,7 @@ class Blocks:
         self.dtype = dtype
         self.device = device  # of the layer; blocks themselves are in host memory
         self.bytes_per_frame = 2 * kv_heads * tokens * head_dim * dtype.itemsize
-        self.frames_per_slab = max(1, _SLAB_BYTES.get(device.type, 2 << 20) // self.bytes_per_frame)
+        self.frames_per_slab = max(1, _SLAB_BYTES.get(device.type, 16 << 20) // self.bytes_per_frame)
         self._slabs: list[Tensor] = []  # each (frames_per_slab, 2, kv_heads, tokens, head_dim)
         self._stream: torch.cuda.Stream | None = None
         if device.type == "cuda":
@@ -69,9 +70,14 @@ class Blocks:
 
     def _reserve(self, frames: int) -> None:
         while self.capacity < frames:
-            self._slabs.append(
-                torch.empty(self.frames_per_slab, *self.shape, dtype=self.dtype, pin_memory=self.device.type == "cuda")
-            )
+            self._slabs.append(self._new_slab())
+
+    def _new_slab(self) -> Tensor:
+        shape = (self.frames_per_slab, *self.shape)
+        if self._stream is not None:
+            return torch.empty(shape, dtype=self.dtype, pin_memory=True)
+        # Straight from the system: resident only where written, and no holes in the heap of a long stream.
+        return torch.frombuffer(mmap(-1, math.prod(shape) * self.dtype.itemsize), dtype=self.dtype).view(shape)
 
     def _runs(self, frames: Sequence[int]) -> Iterator[tuple[Tensor, slice, slice]]:
         """Split frames into runs that are adjacent in one slab: (slab, rows of the slab, positions in `frames`)."""

@@ -1,6 +1,5 @@
 """Without rekv's keyword a model loaded through rekv is the stock model, `generate()` included."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +23,12 @@ def stock(name: str) -> Any:
         path, config=AutoConfig.from_pretrained(path), dtype=torch.float32, attn_implementation="sdpa"
     )
     model.generation_config.eos_token_id = None
-    return model.eval()
+    return model.eval()  # type: ignore[no-untyped-call]
 
 
 @pytest.fixture(scope="module", params=MODELS)
-def pair(request: pytest.FixtureRequest) -> Iterator[tuple[Any, Any]]:
-    """Ours and the stock model; ours is put back after."""
+def pair(request: pytest.FixtureRequest) -> tuple[Any, Any]:
+    """Ours and the stock model."""
     return golden_model(request.param), stock(request.param)
 
 
@@ -74,7 +73,9 @@ def test_generate_is_the_stock_generate(pair: tuple[Any, Any], settings: dict[st
                 input_ids=prompt,
                 attention_mask=mask,
                 past_key_values=cache,
-                generation_config=GenerationConfig(max_new_tokens=12, pad_token_id=0, **settings),
+                generation_config=GenerationConfig(  # type: ignore[no-untyped-call]
+                    max_new_tokens=12, pad_token_id=0, **settings
+                ),
             )
         )
     assert torch.equal(*told)

@@ -135,8 +135,8 @@ def test_kernel_equals_the_dense_definition(n: int, dtype: torch.dtype, device: 
         exact = dense_attention(
             query.float(), keys.float(), values.float(), n_local, scale, moved(sink, torch.device("cpu"), torch.float32)
         )
-        on = (x.to(device) for x in (query, keys, values))
-        ours = kernel(*on, n_local, scale, moved(sink, device, dtype))
+        sink = moved(sink, device, dtype)
+        ours = kernel(query.to(device), keys.to(device), values.to(device), n_local, scale, sink)
         assert ours.dtype == dtype
         assert ours.shape == exact.shape
         assert ours.is_contiguous()
@@ -178,11 +178,11 @@ def test_large_scores_do_not_overflow(dtype: torch.dtype, device: torch.device) 
     assert bool(ours.isfinite().all())
 
 
-class Allocations(TorchDispatchMode):
+class Allocations(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Shapes and types of the tensors that operations allocate (views and in-place results are none)."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.found: list[tuple[str, tuple[int, ...], torch.dtype]] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

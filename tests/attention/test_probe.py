@@ -45,7 +45,8 @@ ROPE = {"rope_theta": 10000.0, "factor": 4.0}
 
 
 def tiny(kind: str, **options: Any) -> Any:
-    return randomise(AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **SIZES | options)))
+    config = AutoConfig.for_model(kind, **SIZES | options)
+    return randomise(AutoModelForCausalLM.from_config(config))  # type: ignore[no-untyped-call]
 
 
 @pytest.mark.parametrize(

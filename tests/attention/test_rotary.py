@@ -11,8 +11,13 @@ from transformers import AutoConfig, AutoModel
 from rekv.attention.rotary import Rotary, rotate
 
 POSITIONS = (3, 40)  # start and end
-LLAMA = {"hidden_size": 64, "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 4096}
-SCALED = {
+LLAMA: dict[str, Any] = {
+    "hidden_size": 64,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 4096,
+}
+SCALED: dict[str, dict[str, Any]] = {
     "linear": {"rope_type": "linear", "factor": 4.0},
     "yarn": {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 1024},
     "llama3": {
@@ -27,7 +32,8 @@ SCALED = {
 
 def decoder(kind: str, **options: Any) -> Any:
     options = {"hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 1, "vocab_size": 50} | options
-    return AutoModel.from_config(AutoConfig.for_model(kind, pad_token_id=None, **options)).eval()
+    config = AutoConfig.for_model(kind, pad_token_id=None, **options)
+    return AutoModel.from_config(config).eval()  # type: ignore[no-untyped-call]
 
 
 def stock_rotation(model: Any, kind: str, x: Tensor, start: int, end: int) -> Tensor:
@@ -39,7 +45,7 @@ def stock_rotation(model: Any, kind: str, x: Tensor, start: int, end: int) -> Te
     return torch.cat((out[0], x[..., cos.shape[-1] :]), -1)
 
 
-CASES = {
+CASES: dict[str, tuple[str, bool, dict[str, Any]]] = {
     "llama": ("llama", False, LLAMA),
     "qwen2": ("qwen2", False, LLAMA),
     "partial": ("phi", False, {"num_attention_heads": 2, "partial_rotary_factor": 0.5}),

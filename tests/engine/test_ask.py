@@ -12,9 +12,9 @@ from rekv.errors import ConfigError
 from rekv.models.base import multiple_choice
 from tests.attention.test_kernels import Allocations
 from tests.reference import Reference
-from tests.support import TinyLM, byte_tokenizer, decoder_lm, hidden_states, pictures, tiny_model, tiny_session
+from tests.support import TinyLM, byte_tokenizer, decoder_lm, hidden_states, in_time, pictures, tiny_model, tiny_session
 
-SHORT = {"max_new_tokens": 3}
+SHORT: dict[str, Any] = {"max_new_tokens": 3}
 
 
 def filled(frames: int = 20, **options: Any) -> Session:
@@ -39,7 +39,7 @@ def test_answer_carries_what_was_read() -> None:
     assert answer.bytes_read == {"ram": 3 * 3 * layers[0].blocks.bytes_per_frame}
     assert answer.frames_seen == 20
     assert {f for span in answer.evidence for f in span.frames} == set(answer.retrieval.union)
-    assert answer.text == session.model.family.tokenizer.decode(answer.token_ids)
+    assert answer.text == session.model.family.tokenizer.decode(list(answer.token_ids))
     assert f"{answer}" == answer.text
 
 
@@ -163,7 +163,8 @@ def test_as_of_a_time_is_to_have_asked_then(settings: dict[str, Any]) -> None:
 def test_scope_without_frames_answers_from_the_init_prompt() -> None:
     session = filled(20)
     nothing = session.ask("w7", frames=[], **SHORT)
-    for scope in ({"start": 100.0}, {"end": 0.0}, {"at": -1.0}, {"start": 3.2, "end": 3.8}):
+    scopes: list[dict[str, Any]] = [{"start": 100.0}, {"end": 0.0}, {"at": -1.0}, {"start": 3.2, "end": 3.8}]
+    for scope in scopes:
         answer = session.ask("w7", **SHORT, **scope)
         assert answer.token_ids == nothing.token_ids
         assert answer.retrieval.union == ()
@@ -264,7 +265,9 @@ def test_words_come_while_the_session_goes_on() -> None:
         session.append(itertools.islice(frames, 5))
         session.ask("w50", max_new_tokens=2)
 
-    answer = session.ask("w7 w8", max_new_tokens=8, on_text=busy)
+    answers: list[Answer] = []
+    in_time(lambda: answers.append(session.ask("w7 w8", max_new_tokens=8, on_text=busy)))
+    (answer,) = answers
     same(answer, quiet)
     assert session.memory.frames == 20 + 5 * len(answer.token_ids)
     outgrown = session.ask("w7 w8", at=19.0, max_new_tokens=90, on_text=lambda text: None)

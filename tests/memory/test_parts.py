@@ -150,8 +150,8 @@ def test_context_continues_in_place() -> None:
     keys, values = layer.slots(0, 4)
     keys.copy_(start)
     values.copy_(2 * start)
-    place = layer.keys.data_ptr()
-    assert (layer.get_seq_length(), layer.keys.shape[2]) == (4, 4)
+    place = layer.upto(4)[0].data_ptr()
+    assert layer.get_seq_length() == 4
     one, two = torch.randn(1, KV_HEADS, 2, DIM), torch.randn(1, KV_HEADS, 3, DIM)
     for new in (one, two):
         shown: tuple[Any, Any] = layer.update(new, -new)
