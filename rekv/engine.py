@@ -260,8 +260,8 @@ def _batches(frames: Iterator[Frame], size: int) -> Iterator[list[Frame]]:
         for frame in frames:
             batch.append(frame)
             if len(batch) == size:
-                yield batch
-                batch = []
+                full, batch = batch, []  # before it is given away: an interrupt must not give it twice
+                yield full
     except (Exception, KeyboardInterrupt) as error:
         failure = error
     if batch:

@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
@@ -267,7 +268,7 @@ def test_ctrl_c_ends_the_reading_and_what_was_read_is_answered(film: Path) -> No
     os.close(its_end)
     assert running.stdout is not None
     told = b""
-    while b"16 frames" not in told:  # of 600
+    while not re.search(rb"[1-9]\d* frames", told):  # of 600
         told += os.read(terminal, 4096)
     running.send_signal(signal.SIGINT)
     with suppress(OSError):  # how a terminal says that nobody writes to it any more
@@ -279,7 +280,7 @@ def test_ctrl_c_ends_the_reading_and_what_was_read_is_answered(film: Path) -> No
     assert running.wait(60) == 0
     assert b"stopped at" in told
     assert said["text"]
-    assert 16 <= said["frames_seen"] < 600
+    assert 1 <= said["frames_seen"] < 600
 
 
 def test_ctrl_c_before_anything_was_read_is_passed_on(film: Path) -> None:

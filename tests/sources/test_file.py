@@ -201,7 +201,7 @@ def test_avi_with_places_for_pictures_that_are_not_there(tmp_path: Path) -> None
 
 
 def test_the_first_time_is_zero_to_the_last_digit(tmp_path: Path) -> None:
-    stamps = [1001 + 3600 * i for i in range(30)]  # the container's own start is rounded to microseconds
+    stamps = [100_001 + 3600 * i for i in range(30)]  # the container's own start is rounded to microseconds
     path = film(tmp_path / "fine.ts", stamps, tick=Fraction(1, 90_000), muxer={"avoid_negative_ts": "disabled"})
     assert [frame.time for frame in video(path, sample_fps=25)] == [i / 25 for i in range(30)]
 
