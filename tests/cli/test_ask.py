@@ -268,7 +268,7 @@ def test_ctrl_c_ends_the_reading_and_what_was_read_is_answered(film: Path) -> No
     os.close(its_end)
     assert running.stdout is not None
     told = b""
-    while not re.search(rb"[1-9]\d* frames", told):  # of 600
+    while not re.search(rb"(?<!\d)(?<!reads )[1-9]\d* frames", told):  # of 600
         told += os.read(terminal, 4096)
     running.send_signal(signal.SIGINT)
     with suppress(OSError):  # how a terminal says that nobody writes to it any more
