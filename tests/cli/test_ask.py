@@ -259,7 +259,7 @@ def test_nobody_reads_on(film: Path) -> None:
 def test_ctrl_c_ends_the_reading_and_what_was_read_is_answered(film: Path) -> None:
     terminal, its_end = pty.openpty()
     running = process(
-        *("ask", film, "What is on screen now?", "--sample-fps", 8, "--json"),
+        *("ask", film, "What is on screen now?", "--sample-fps", 8, "--n-local", 50_000, "--json"),
         stdout=subprocess.PIPE,
         stderr=its_end,
         env=os.environ | {"TERM": "xterm", "COLUMNS": "100"},
