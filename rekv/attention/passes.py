@@ -4,7 +4,6 @@ Every pass receives un-rotated (heads, n, head_dim) tensors of the new tokens, o
 """
 
 from collections.abc import Sequence
-from time import perf_counter
 
 import torch
 from torch import Tensor
@@ -13,6 +12,7 @@ from rekv.attention.kernels import window_attention
 from rekv.attention.rotary import rotate
 from rekv.memory.context import ContextLayer
 from rekv.memory.memory import LayerMemory, Memory
+from rekv.memory.reads import Reads
 from rekv.retrieval.base import Retriever
 
 
@@ -43,7 +43,7 @@ class EncodePass:
         new_values.copy_(value)
         if not self._is_init:
             state.blocks.write(memory.frames, key, value)
-            state.index.write(memory.frames, key, memory.tokens_per_frame)
+            state.index.write(memory.table.row(memory.frames), key, memory.tokens_per_frame)
         first = max(0, end - self._tokens - memory.n_local + 1)
         keys, values = state.window.slots(first, end)
         return window_attention(
@@ -62,27 +62,31 @@ class QuestionPass:
         memory: Memory,
         retriever: Retriever,
         *,
-        visible: range,
-        recent: range,
+        visible: Sequence[int],
+        recent: int,
         room: int,
     ) -> None:
-        """Score the `visible` frames, retrieve among those before `recent`, add `recent`; leave `room` tokens."""
+        """Score the `visible` frames, retrieve among all but the newest `recent`, add these; leave `room` tokens."""
         self._memory = memory
         self._retriever = retriever
         self.visible = visible
-        self._recent = recent
+        older = max(0, len(visible) - recent)
+        self._candidates, self._recent = visible[:older], visible[older:]
+        self._rows, self._kept = memory.table.rows(visible)
         self._room = room
-        self._candidates = range(visible.start, recent.start)
-        most = retriever.most(self._candidates) + len(recent)
+        most = retriever.most(self._candidates) + len(self._recent)
         self.bound = memory.n_init + most * memory.tokens_per_frame  # tokens of the longest possible context
         self.contexts: dict[int, ContextLayer] = {}
         self.picks: dict[int, tuple[int, ...]] = {}
         self.scores: dict[int, Tensor] = {}
-        self.load_seconds = 0.0
+        self.reads = Reads()
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
         state = self._memory.layers[layer]
-        scores = self.scores[layer] = state.index.scores(query, self.visible)
+        scores = state.index.scores(query, self._rows)
+        if self._kept is not None:
+            scores = scores[self._kept.to(scores.device)]
+        self.scores[layer] = scores
         picked = self._retriever.pick(layer, scores[: len(self._candidates)], self._candidates)
         frames = (*picked, *(f for f in self._recent if f not in picked))
         self.picks[layer] = frames
@@ -95,15 +99,13 @@ class QuestionPass:
         _, kv_heads, block, dim = state.blocks.shape
         init, n = memory.n_init, len(frames)
         tokens = init + n * block
-        context = ContextLayer(kv_heads, tokens, self._room, self.bound - tokens, dim, state.blocks.dtype, state.device)
+        context = ContextLayer(kv_heads, tokens, self._room, self.bound - tokens, dim, state.dtype, state.device)
         angles = memory.rotary.angles(context.offset, self.bound, state.device)
         keys, values = context.slots(0, init)
         rotate(state.sink_keys, angles[:init], keys)
         values.copy_(state.sink_values)
         if n:
-            begun = perf_counter()
-            pairs = state.blocks.read(frames)
-            self.load_seconds += perf_counter() - begun
+            pairs = state.blocks.read(frames, self.reads)
             keys, values = (x.view(kv_heads, n, block, dim) for x in context.slots(init, n * block))
             rotate(pairs[:, 0].transpose(0, 1), angles[init:].view(n, block), keys)
             values.copy_(pairs[:, 1].transpose(0, 1))

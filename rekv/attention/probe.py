@@ -24,7 +24,11 @@ def probe(decoder: nn.Module, name: str) -> Rotary:
         raise _refusal(
             name, "its decoder has no rotary embedding of its own (`rotary_emb`), by which frames are placed"
         )
-    if Rotary(decoder).depends_on_length(1 << 24):
+    try:
+        changing = Rotary(decoder).depends_on_length(1 << 24)
+    except (TypeError, ValueError, AttributeError, LookupError, RuntimeError) as error:
+        raise _refusal(name, f"its rotary embedding does not take one position per token ({error})") from error
+    if changing:
         raise _refusal(name, "its rotary angles change with the length of the sequence")
     embedding: nn.Embedding = decoder.get_input_embeddings()  # type: ignore[operator]
     generator = torch.Generator().manual_seed(0)

@@ -18,6 +18,10 @@ from torch import Tensor
 
 from rekv.attention.kernels import Sink
 
+# The flash kernel is faster on multiples of this many keys; measured, 2351 take 5 % longer than 2352, 63 take 50 %
+# longer than 64.
+ALIGNED = 16
+
 
 @dataclass(frozen=True, slots=True)
 class Tiles:
@@ -27,7 +31,7 @@ class Tiles:
     count: int  # tiles
     size: int  # queries per tile
     left: int  # first key that the first tile's first query sees
-    middle: int  # first key that all queries of the first tile see; `own` if there is none before the tile
+    middle: int  # first key of the middle, which all queries of the first tile see; `own` if there is none
     own: int  # key index of the first tile's first query
 
     @property
@@ -44,7 +48,7 @@ def cut(n: int, length: int, n_local: int, most: int) -> Iterator[Tiles]:
     pending: Tiles | None = None
     for row in range(0, n, most):
         own, size = length - n + row, min(most, n - row)
-        middle = min(own, max(0, own + size - n_local))
+        middle = own - max(0, min(own, n_local - size)) // ALIGNED * ALIGNED
         tile = Tiles(row, 1, size, max(0, own - n_local + 1), middle, own)
         if pending is not None and _continues(pending, tile):
             pending = replace(pending, count=pending.count + 1)
@@ -68,11 +72,14 @@ def fold(query: Tensor, kv_heads: int, tiles: Tiles) -> Tensor:
     return split.permute(2, 0, 1, 3, 4).reshape(tiles.count, kv_heads, -1, dim)
 
 
-def unfold(result: Tensor, tiles: Tiles, out: Tensor) -> None:
-    """Write (tiles, kv_heads, group * size, dim) into out (tiles * size, heads, dim)."""
-    count, kv_heads, _, dim = result.shape
-    split = result.view(count, kv_heads, -1, tiles.size, dim)
-    out.view(count, tiles.size, kv_heads, -1, dim).copy_(split.permute(0, 3, 1, 2, 4))
+def split_rows(x: Tensor, tiles: Tiles) -> Tensor:
+    """(tiles, kv_heads, group * size, dim) seen as (tiles, kv_heads, group, size, dim)."""
+    return x.view(*x.shape[:2], -1, tiles.size, x.shape[3])
+
+
+def by_tile(x: Tensor, tiles: Tiles, kv_heads: int) -> Tensor:
+    """(tiles * size, heads, dim) seen as (tiles, kv_heads, group, size, dim)."""
+    return x.view(tiles.count, tiles.size, kv_heads, -1, x.shape[-1]).permute(0, 2, 3, 1, 4)
 
 
 def edge_bias(tiles: Tiles, start: int, end: int, n_local: int, group: int) -> Tensor:
