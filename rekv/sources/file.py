@@ -1,13 +1,16 @@
 """Video files as a source of frames."""
 
 import logging
+import os
+import stat
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from av.video.frame import VideoFrame
 
 from rekv.core import Frame
 from rekv.errors import ConfigError, VideoError
-from rekv.sources.lazy import LazyDecoder
+from rekv.sources.lazy import FalseKeyframeError, LazyDecoder
 from rekv.sources.picture import MAX_PIXELS, ToRGB
 from rekv.sources.sampling import Sampler
 from rekv.sources.source import Source, name_of
@@ -18,8 +21,20 @@ logger = logging.getLogger(__name__)
 SHORTFALL = 1.0  # seconds that a file must end before the length it claims to count as cut short
 
 
+class Identity(NamedTuple):
+    """Which file a video is read from. One that is still being recorded keeps its path, and grows."""
+
+    path: str  # absolute
+    size: int  # bytes
+
+
 def video(
-    path: Source, *, sample_fps: float | None = None, start: float = 0.0, end: float | None = None
+    path: Source,
+    *,
+    sample_fps: float | None = None,
+    start: float = 0.0,
+    end: float | None = None,
+    after: float | None = None,
 ) -> "VideoFile":
     """Open a video file.
 
@@ -27,16 +42,21 @@ def video(
     pictures per second of video; None leaves it to the session that reads the file. `start` and `end`
     (exclusive; None = to the end) are times in the video, in seconds.
 
+    `after` continues an earlier reading with the same settings: the frames later than this time, in seconds,
+    that reading on would have given. They are found without decoding what comes before; of a pipe, the
+    pictures up to then are read and dropped.
+
     Raises VideoError if there is no video to read, and ConfigError for settings out of range.
     """
-    return VideoFile(path, sample_fps=sample_fps, start=start, end=end)
+    return VideoFile(path, sample_fps=sample_fps, start=start, end=end, after=after)
 
 
 class VideoFile:
     """A video file: each iteration reads it anew and yields its frames as a stream, in bounded memory.
 
     Frame k is the first picture with a timestamp at or after `start + k / sample_fps`. Times are seconds from
-    the stream's start as a player shows them, also with `start`. Pictures are upright RGB.
+    the stream's start as a player shows them, also with `start`. Pictures are upright RGB. With `after`, k
+    counts on from where that time is, and frames up to it are left out.
 
     A file that is damaged or cut short is used as far as it goes, with a warning in the log.
     """
@@ -45,6 +65,8 @@ class VideoFile:
     sample_fps: float | None
     start: float
     end: float | None
+    after: float | None
+    identity: Identity | None  # when it was opened; None if it is not a path of a regular file
     # What the file says of itself, for display. It may be wrong.
     duration: float | None  # seconds
     width: int  # pixels, before the picture is turned upright
@@ -53,16 +75,24 @@ class VideoFile:
     fps: float | None  # pictures per second, on average
 
     def __init__(
-        self, path: Source, *, sample_fps: float | None = None, start: float = 0.0, end: float | None = None
+        self,
+        path: Source,
+        *,
+        sample_fps: float | None = None,
+        start: float = 0.0,
+        end: float | None = None,
+        after: float | None = None,
     ) -> None:
-        Sampler(1.0 if sample_fps is None else sample_fps, start, end)  # raises if one is out of range
+        Sampler(1.0 if sample_fps is None else sample_fps, start, end, after)  # raises if one is out of range
         self.path = name_of(path)
         self.sample_fps = sample_fps
         self.start = start
         self.end = end
+        self.after = after
         self._source = path
         self._unread: VideoTrack | None = None  # of a pipe, which cannot be opened a second time
         track = VideoTrack(path)
+        self.identity = _identity(path)
         self.duration = track.duration
         self.width = track.stream.width
         self.height = track.stream.height
@@ -87,40 +117,55 @@ class VideoFile:
     def frames(self, sample_fps: float) -> Iterator[Frame]:
         """The frames at `sample_fps` pictures per second.
 
-        Raises VideoError if no picture can be decoded, or none lies between `start` and `end`.
+        Raises VideoError if no picture can be decoded, or none lies between `start` and `end`. With `after`
+        there is no error where nothing is left.
         """
-        return self._frames(Sampler(sample_fps, self.start, self.end))
+        return self._frames(Sampler(sample_fps, self.start, self.end, self.after))
 
     def _frames(self, sampler: Sampler) -> Iterator[Frame]:
-        report = _Report()
-        with self._open() as track:
-            decoder = LazyDecoder(track.stream.codec_context, track.timeline, report.damaged)
-            to_rgb = ToRGB(self.path)
+        with self._open(sampler.wanted) as track:
             try:
-                for picture in _pictures(track, decoder, sampler):
-                    time = track.timeline.picture(picture.pts, picture.dts)
-                    report.decoded += 1
-                    report.last = max(report.last, time)
-                    if sampler.take(time):
-                        report.taken += 1
-                        yield Frame(to_rgb(picture), max(time, 0.0))
-                    if sampler.done:
-                        break
-                else:
-                    report.warn_if_short(track)
-            finally:
-                report.warn_of_damage(track)
-            if not report.taken:
-                raise VideoError(self._why_empty(report, max(track.end, report.last), sampler.done))
+                yield from self._read(track, sampler)
+                return
+            except FalseKeyframeError:  # known before the first frame, so none is given twice
+                logger.info("%s cannot be entered at %.2f s; it is read from its beginning", self.path, sampler.wanted)
+        with VideoTrack(self._source) as track:
+            yield from self._read(track, sampler)
 
-    def _open(self) -> VideoTrack:
+    def _read(self, track: VideoTrack, sampler: Sampler) -> Iterator[Frame]:
+        report = _Report()
+        codec = track.stream.codec_context
+        decoder = LazyDecoder(codec, track.timeline, report.damaged, entered=track.entered)
+        to_rgb = ToRGB(self.path)
+        try:
+            for picture in _pictures(track, decoder, sampler):
+                time = track.timeline.picture(picture.pts, picture.dts)
+                report.decoded += 1
+                report.last = max(report.last, time)
+                if sampler.take(time):
+                    report.taken += 1
+                    yield Frame(to_rgb(picture), max(time, 0.0))
+                if sampler.done:
+                    break
+            else:
+                report.warn_if_short(track)
+        except FalseKeyframeError:
+            report = _Report()  # what was damaged will be met again
+            raise
+        finally:
+            report.warn_of_damage(track)
+        if not report.taken and self.after is None:
+            raise VideoError(self._why_empty(report, max(track.end, report.last), sampler.done))
+
+    def _open(self, time: float) -> VideoTrack:
+        """The file, at a keyframe at or before `time` (seconds) if it can be entered there."""
         if not self._rewindable:
             track, self._unread = self._unread, None
             if track is None:
                 raise VideoError(f"{self.path} is a pipe, which can be read only once; open it again")
             return track
         track = VideoTrack(self._source)
-        if self.start > 0 and track.searchable and not track.enter(self.start):
+        if time > 0 and track.searchable and not track.enter(time):
             track.close()
             track = VideoTrack(self._source)
         return track
@@ -134,6 +179,13 @@ class VideoFile:
             f"no picture of {self.path} could be decoded; it is damaged, or its pictures have more than "
             f"{MAX_PIXELS // 1_000_000} million pixels: copy it again or re-encode it"
         )
+
+
+def _identity(source: Source) -> Identity | None:
+    if not isinstance(source, str | os.PathLike):
+        return None
+    status = os.stat(source)
+    return Identity(os.path.abspath(source), status.st_size) if stat.S_ISREG(status.st_mode) else None
 
 
 def _pictures(track: VideoTrack, decoder: LazyDecoder, sampler: Sampler) -> Iterator[VideoFrame]:

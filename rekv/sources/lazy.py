@@ -24,6 +24,10 @@ logger = logging.getLogger(__name__)
 MAX_PENDING_BYTES = 32 << 20
 
 
+class FalseKeyframeError(Exception):
+    """Decoding began at a packet that only claimed to be a keyframe: some of the pictures after it are missing."""
+
+
 class LazyDecoder:
     """Decodes one track's packets, fed in file order, leaving out what the wanted pictures do not depend on.
 
@@ -44,12 +48,20 @@ class LazyDecoder:
         timeline: Timeline,
         damaged: Callable[[float], None],
         max_pending_bytes: int = MAX_PENDING_BYTES,
+        *,
+        entered: bool = False,
     ) -> None:
-        """`damaged` is told the time, in seconds, of each packet or picture that cannot be decoded."""
+        """`damaged` is told the time, in seconds, of each packet or picture that cannot be decoded.
+
+        `entered`: the first packet is a keyframe in the middle of the track. Feeding and finishing raise
+        FalseKeyframeError, before any picture from its time on, if it turns out to be none.
+        """
         self._codec = codec
         self._timeline = timeline
         self._damaged = damaged
         self._max_pending_bytes = max_pending_bytes
+        self._entered = entered  # and not known yet whether at a keyframe, which says nothing of the others
+        self._entry: int | None = None  # timestamp of the packet to tell by
         self._honest: bool | None = None  # keyframes are what they claim to be; None = not known yet
         self._pending: list[VideoPacket] = []
         self.pending_bytes = 0  # the size of the packets held back
@@ -67,7 +79,9 @@ class LazyDecoder:
         if packet.pts is None:
             self._honest = False  # when it is shown is known only once it is decoded
         time = self._time(packet)
-        if packet.is_keyframe and self._honest is None and self._newest > -math.inf:
+        if self._newest == -math.inf:
+            self._entry = packet.pts
+        elif packet.is_keyframe and self._honest is None:
             self._proof = packet.pts
         if self._keyframe is not None:
             shown = self._time(self._pending[self._keyframe])
@@ -91,6 +105,8 @@ class LazyDecoder:
         if self._newest >= wanted - TOLERANCE or not self._honest:
             yield from self._decode_pending()
             yield from self._decode(None)
+        if self._entered:
+            raise FalseKeyframeError
 
     def _drop(self) -> None:
         """Forget the packets before the keyframe."""
@@ -118,17 +134,24 @@ class LazyDecoder:
             self._damaged(self._time(packet))
             return
         for picture in pictures:
+            self._check_entry(picture)
             self._check_keyframe(picture)
             if picture.is_corrupt:
                 self._damaged(self._time(picture))
             else:
                 yield picture
 
+    def _check_entry(self, picture: VideoFrame) -> None:
+        if not self._entered or (picture.pts is not None and picture.pts < (self._entry or 0)):
+            return
+        if picture.pts != self._entry or not _is_intra(picture):
+            raise FalseKeyframeError
+        self._entered = False
+
     def _check_keyframe(self, picture: VideoFrame) -> None:
         if self._proof is None or picture.pts is None or picture.pts < self._proof:
             return
-        intra = picture.key_frame or picture.pict_type == PictureType.I
-        self._honest = intra and picture.pts == self._proof and self._honest is not False
+        self._honest = _is_intra(picture) and picture.pts == self._proof and self._honest is not False
         self._proof = None
         if not self._honest:
             logger.info("a picture marked as a keyframe is none; from here on all pictures are decoded")
@@ -136,3 +159,7 @@ class LazyDecoder:
     def _time(self, item: VideoPacket | VideoFrame | None) -> float:
         """When it is shown, in seconds; if it does not say, the latest time known."""
         return self._newest if item is None or item.pts is None else self._timeline.seconds(item.pts)
+
+
+def _is_intra(picture: VideoFrame) -> bool:
+    return bool(picture.key_frame) or picture.pict_type == PictureType.I

@@ -15,10 +15,16 @@ class Sampler:
     picture is taken at most once: where pictures are rarer than samples, each comes once and the grid stays.
     Pictures are offered in the order they are shown. One that is not later than the last one taken, as where
     timestamps repeat or go backwards, is not taken.
+
+    With `after`, sampling goes on where it was interrupted: what is taken is what would be taken without it,
+    as far as it is later than that time. Pictures from `wanted` on must be offered, also those up to `after`,
+    for they decide whether a later one is the first at or after its sample.
     """
 
-    def __init__(self, sample_fps: float, start: float = 0.0, end: float | None = None) -> None:
-        """`sample_fps` in pictures per second; `start` and `end` (exclusive; None = to the end) in seconds.
+    def __init__(
+        self, sample_fps: float, start: float = 0.0, end: float | None = None, after: float | None = None
+    ) -> None:
+        """`sample_fps` in pictures per second; `start`, `end` (exclusive; None = to the end), `after` in seconds.
 
         Raises ConfigError if one of them is out of range.
         """
@@ -30,20 +36,31 @@ class Sampler:
             raise ConfigError(f"start is {start}; it must be a time in the video, in seconds from 0")
         if end is not None and not end > start:
             raise ConfigError(f"end is {end}; it must be after start ({start})")
+        if after is not None and not 0 <= after < math.inf:
+            raise ConfigError(f"after is {after}; it must be a time in the video, in seconds from 0")
         self._fps = sample_fps
         self._start = start
         self._end = math.inf if end is None else end - TOLERANCE
+        self._after = -math.inf if after is None else after
         self._taken = -math.inf  # seconds: the last picture taken
-        self.wanted = start  # seconds: pictures before this time will not be taken
-        self.done = False  # no more pictures will be taken
+        # Seconds: pictures before this time will not be taken.
+        self.wanted = start if after is None else self._sample(max(self._index(after), 0))
+        self.done = self.wanted >= self._end  # no more pictures will be taken
 
     def take(self, time: float) -> bool:
         """Say whether the picture shown at `time` (seconds) is taken."""
         self.done = self.done or time >= self._end
         if self.done or time < self.wanted - TOLERANCE or time <= self._taken:
             return False
-        k = math.floor((time - self._start + TOLERANCE) * self._fps) + 1
-        self.wanted = self._start + k / self._fps
+        self.wanted = self._sample(self._index(time) + 1)
         self._taken = time
         self.done = self.wanted >= self._end
-        return True
+        return time > self._after
+
+    def _index(self, time: float) -> int:
+        """The last sample at or before a time."""
+        return math.floor((time - self._start + TOLERANCE) * self._fps)
+
+    def _sample(self, k: int) -> float:
+        """The time of sample k, in seconds."""
+        return self._start + k / self._fps

@@ -47,6 +47,7 @@ class VideoTrack:
             self.timeline = _timeline(self._container, self.stream, self.rate)
             self._close = stack.pop_all().close
         self.end = 0.0  # seconds: the latest end of a picture among the packets read
+        self.entered = False  # reading begins in the middle
         self.cut = False  # reading stopped at an error, or in the middle of a packet
         self._packets: Iterable[VideoPacket] = self._demux()
 
@@ -101,6 +102,7 @@ class VideoTrack:
                 return False
             if self.timeline.seconds(keyframe.pts) <= time:
                 self._packets = chain([keyframe], packets)
+                self.entered = True
                 return True
         return False
 

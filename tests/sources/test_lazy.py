@@ -28,6 +28,7 @@ FILMS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "matroska": (".mkv", {}),
     "transport stream": (".ts", {}),
     "no keyframes but the first": (".ts", {"options": {"x264-params": "intra-refresh=1:keyint=25"}}),
+    "no keyframes but the first, matroska": (".mkv", {"options": {"x264-params": "intra-refresh=1:keyint=25"}}),
     "one gop": (".mp4", {"gop": 1000}),
     "variable rate": (".mp4", {"pictures": UNEVEN, "tick": Fraction(1, 1000), "gop": 5}),
     "hevc": (".mp4", {"codec": "libx265", "options": {"x265-params": f"{X265}:open-gop=0"}}),

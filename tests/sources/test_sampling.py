@@ -1,5 +1,6 @@
 """The rule that picks pictures, on timestamps alone."""
 
+import random
 from fractions import Fraction
 from math import ceil, inf, nan
 
@@ -9,8 +10,14 @@ from rekv.errors import ConfigError
 from rekv.sources import Sampler
 
 
-def taken(stamps: list[float], sample_fps: float, start: float = 0.0, end: float | None = None) -> list[float]:
-    sampler = Sampler(sample_fps, start, end)
+def taken(
+    stamps: list[float],
+    sample_fps: float,
+    start: float = 0.0,
+    end: float | None = None,
+    after: float | None = None,
+) -> list[float]:
+    sampler = Sampler(sample_fps, start, end, after)
     return [stamp for stamp in stamps if sampler.take(stamp)]
 
 
@@ -80,6 +87,26 @@ def test_says_what_it_waits_for_and_when_it_is_done() -> None:
     assert (sampler.wanted, sampler.done) == (1.5, False)
     assert sampler.take(1.7)
     assert sampler.done  # the next one would be at the end
+
+
+@pytest.mark.parametrize("sample_fps", [0.7, 1.0, 29.97])
+@pytest.mark.parametrize(("start", "end"), [(0.0, None), (2.3, 17.0)])
+def test_continuing_takes_what_comes_later(sample_fps: float, start: float, end: float | None) -> None:
+    chance = random.Random(1)
+    even = [i / 25 for i in range(500)]
+    uneven = sorted(round(chance.uniform(0, 20), 2) for _ in range(200))
+    astray = [time + chance.choice((0, 0, -0.5, 2)) for time in uneven]
+    for stamps in (even, uneven, astray):
+        whole = taken(stamps, sample_fps, start, end)
+        for after in [*whole[::7], *(chance.uniform(0, 20) for _ in range(40))]:
+            rest = taken(stamps, sample_fps, start, end, after)
+            assert rest == [stamp for stamp in whole if stamp > after]
+
+
+def test_continuing_needs_no_picture_of_earlier_samples() -> None:
+    sampler = Sampler(2, 0.1, after=1.3)
+    assert sampler.wanted == 1.1
+    assert [stamp for stamp in (1.2, 1.4, 1.61, 1.7) if sampler.take(stamp)] == [1.61]
 
 
 @pytest.mark.parametrize("sample_fps", [0, -1, inf, nan, 1e9])
