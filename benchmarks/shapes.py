@@ -74,7 +74,9 @@ class Shape:
         return 4.0 * keys * self.heads * self.head_dim * self.layers
 
 
-class _Ids:
+class Ids:
+    """Stands in for a tokenizer: an answer is its numbers."""
+
     eos_token_id = None
 
     def decode(self, ids: Sequence[int], **_: Any) -> str:
@@ -118,7 +120,7 @@ class RandomLM(VideoLM):
         hf.generation_config.pad_token_id = 0
         super().__init__(
             hf.to(device),
-            _Ids(),  # type: ignore[arg-type]
+            Ids(),  # type: ignore[arg-type]
             Preprocessor((28, 28), "bicubic", (0.5,) * 3, (0.5,) * 3),
             name="random",
             encode_config=EncodeConfig(sample_fps=1.0, n_local=shape.n_local),
