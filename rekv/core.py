@@ -58,11 +58,43 @@ class EncodeConfig(_Config):
     n_local: int = 15000  # tokens of the local window (paper, section 3.2)
     init_prompt: str | None = None  # text before the first frame; None = the model's own
     frames_per_call: int = field(default=16, compare=False)  # frames per forward pass; no influence on results
+    skip_duplicates: float | None = (
+        None  # leave out frames that differ by less from the last (8-bit levels); None = none
+    )
+    max_span: float = 10.0  # seconds that one frame may stand for its near-duplicates
 
     def __post_init__(self) -> None:
         _require(self.sample_fps > 0, "sample_fps", self.sample_fps, "above 0 (frames per second)")
         _require(self.n_local >= 1, "n_local", self.n_local, "at least 1 (tokens)")
         _require(self.frames_per_call >= 1, "frames_per_call", self.frames_per_call, "at least 1")
+        skip = self.skip_duplicates
+        _require(skip is None or 0 < skip <= 255, "skip_duplicates", skip, "above 0 and at most 255 (8-bit levels)")
+        _require(self.max_span > 0, "max_span", self.max_span, "above 0 (seconds)")
+
+
+@dataclass(frozen=True, slots=True)
+class StorageConfig(_Config):
+    """Where a session's memory may lie, and how much of it. None of it changes what is computed, but for `kv`.
+
+    `kv` names how blocks are stored once they have left the window: "raw" as computed, "fp8", "int8" or "int4".
+    """
+
+    ram: int | None = None  # bytes of blocks and index in RAM; None = all without a store, a quarter of RAM with one
+    gpu_cache: int = 0  # bytes of blocks kept on the GPU besides
+    disk: int | None = None  # bytes on disk; beyond it the oldest frames are removed
+    max_age: float | None = None  # seconds of stream; older frames are removed
+    thin_after: float | None = None  # seconds of stream; of older frames, only every `thin_keep`-th is kept
+    thin_keep: int = 10
+    kv: str = "raw"
+    when_full: Literal["error", "forget"] = "error"  # without a store, what a full RAM means
+
+    def __post_init__(self) -> None:
+        for name in ("ram", "disk", "max_age", "thin_after"):
+            value = getattr(self, name)
+            _require(value is None or value > 0, name, value, "above 0")
+        _require(self.gpu_cache >= 0, "gpu_cache", self.gpu_cache, "at least 0 (bytes)")
+        _require(self.thin_keep >= 2, "thin_keep", self.thin_keep, "at least 2: every n-th frame is kept")
+        _require(self.when_full in ("error", "forget"), "when_full", self.when_full, '"error" or "forget"')
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +147,7 @@ class Retrieval:
 
     frames: tuple[tuple[int, ...], ...]  # per layer, frame ids in context order
     scores: torch.Tensor  # (layers, candidates) fp32: <mean query, representative key>; on the CPU
-    candidates: range  # frame ids that the time scope leaves: the columns of `scores`
+    candidates: Sequence[int]  # frame ids that the time scope leaves, ascending: the columns of `scores`
 
     @property
     def union(self) -> tuple[int, ...]:
@@ -132,6 +164,15 @@ class Span:
     score: float  # its best frame: mean over layers of the z-score among the session's frames
     frames: tuple[int, ...]  # frame ids
     votes: float  # share of layers that read at least one of these frames, 0..1
+
+
+@dataclass(frozen=True, slots=True)
+class TierRead:
+    """What a question read from one tier: "gpu", "ram" or "disk"."""
+
+    blocks: int = 0  # one frame in one layer each
+    bytes: int = 0  # as the model reads them, unpacked
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,8 +198,14 @@ class Answer:
     token_ids: tuple[int, ...]  # of the answer, the end token included
     finish_reason: FinishReason
     timings: Timings
-    bytes_read: Mapping[str, int]  # by tier
+    reads: Mapping[str, TierRead]  # by tier: where the blocks were found
     frames_seen: int  # frames of the session that the question could see
+    warnings: tuple[str, ...] = ()  # frames that had to be left out, and why
+
+    @property
+    def bytes_read(self) -> dict[str, int]:
+        """Bytes by tier."""
+        return {tier: read.bytes for tier, read in self.reads.items()}
 
     def __str__(self) -> str:
         return self.text

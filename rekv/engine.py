@@ -5,10 +5,13 @@ ask:    question -> each layer retrieves and attends -> [sink | retrieved] -> pr
 """
 
 import threading
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import fields, replace
+from functools import cached_property
 from pathlib import Path
 from time import perf_counter
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, Self, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -17,13 +20,19 @@ from rekv import models
 from rekv.attention.hook import run
 from rekv.attention.passes import AnswerPass, EncodePass, QuestionPass
 from rekv.attention.probe import probe
-from rekv.core import Answer, AskConfig, EncodeConfig, Frame, Retrieval, Timings
+from rekv.core import Answer, AskConfig, EncodeConfig, Frame, Retrieval, StorageConfig, Timings
 from rekv.decoding import Transcript, decode, end_ids
-from rekv.errors import ConfigError, ModelError, SessionError
+from rekv.distinct import Distinct
+from rekv.errors import ConfigError, DamagedError, ModelError, SessionError
 from rekv.evidence import evidence
 from rekv.memory.memory import Memory
 from rekv.models.base import VideoLM
 from rekv.retrieval import Given, Internal, Retriever, in_scope
+from rekv.sources.thumbnail import thumbnail
+from rekv.store.fingerprint import Fingerprint, fingerprint
+from rekv.store.keeper import Keeper, default_ram
+from rekv.store.store import Store
+from rekv.store.writer import FrameNote
 from rekv.turns import Turns
 
 
@@ -47,9 +56,27 @@ class Model:
         # token: the rest of its decoding runs beside encoding, with which it shares nothing.
         self.turns = Turns()
 
-    def session(self, **settings: Any) -> "Session":
-        """Start a stream's memory, held in RAM. `settings` are fields of `EncodeConfig`."""
-        return Session(self, self.family.encode_config.but(**settings))
+    def session(self, name: str | None = None, *, store: str | Path | None = None, **settings: Any) -> "Session":
+        """Start a stream's memory, or open the one called `name` in the folder `store`; without a name, in RAM only.
+
+        The session is there for whoever opens it again, in this process or another, as soon as it has frames.
+        `settings` are fields of `EncodeConfig` and `StorageConfig`; a session that exists keeps the former.
+        Raises `StoreError` if it cannot be opened, `SessionError` if another model made it.
+        """
+        names = {field.name for field in fields(StorageConfig)}
+        storage = StorageConfig().but(**{key: settings.pop(key) for key in names & set(settings)})
+        if name is None:
+            if store is not None:
+                raise ConfigError("a session in a store has a name: model.session(name, store=...)")
+            return Session(self, self.family.encode_config.but(**settings), storage)
+        keeper = Keeper(Store(store).path(name), self.fingerprint, storage)
+        config = keeper.meta.encode if keeper.exists else self.family.encode_config
+        return Session(self, config.but(**settings), storage, keeper)
+
+    @cached_property
+    def fingerprint(self) -> Fingerprint:
+        """What recognises this model when a session is opened again."""
+        return fingerprint(self.family, self.rotary)
 
 
 def load(name: str | Path | None = None, *, device: str | None = None, dtype: str | torch.dtype | None = None) -> Model:
@@ -64,24 +91,40 @@ class Session:
     """One stream's memory: sink, window, blocks, index, frame times. Belongs to one model.
 
     Questions never change it. Any thread may ask while another appends: a question sees the frames that were
-    complete when its turn came.
+    complete when its turn came. One that has a name is kept on disk: see `Model.session`.
     """
 
-    def __init__(self, model: Model, config: EncodeConfig) -> None:
+    def __init__(
+        self, model: Model, config: EncodeConfig, storage: StorageConfig | None = None, keeper: Keeper | None = None
+    ) -> None:
         self.model = model
         self.config = config
+        self.storage = storage or StorageConfig()
+        self._keeper = keeper
         self._writer = threading.Lock()
-        init = model.family.init_ids(config.init_prompt)
+        self._reference: bytes | None = None  # what near-duplicates of the last frame are recognised by
+        stored = keeper.meta if keeper is not None and keeper.exists else None
+        init = list(stored.init_ids) if stored else model.family.init_ids(config.init_prompt)
         if not init:
             raise ConfigError("init_prompt is empty; it must have at least one token: frames are placed behind it")
         self.memory = Memory(
             model.rotary,
             n_init=len(init),
             tokens_per_frame=model.family.tokens_per_frame,
-            n_local=config.n_local,
+            n_local=(stored.encode if stored else config).n_local,
         )
+        self.memory.backing = keeper
+        if keeper is not None and stored is not None:
+            self.memory.block_dtype, self.memory.stored_sink = stored.torch_dtype, keeper.sink()
         with torch.inference_mode(), model.turns.take():
             self._forward((), input_ids=torch.tensor([init], device=model.family.device))
+            self.memory.limit(
+                self.storage if keeper is None else self.storage.but(ram=keeper.ram), config.frames_per_call
+            )
+            if keeper is not None:
+                weakref.finalize(self, keeper.close)
+                if stored is not None:
+                    keeper.load(self.memory)
 
     # -- the two verbs -----------------------------------------------------------------------------------------
 
@@ -91,15 +134,19 @@ class Session:
     ) -> int:
         """Read frames, each once, as they come; return how many. `on_progress` is called after every encode call.
 
-        If the source fails or is interrupted, what was read before stays, and the session goes on.
+        If the source fails or is interrupted, what was read before stays, and the session goes on. In a store, what
+        has been read is on disk within a second, at the latest when `flush` or `close` returns.
         """
         with self._writer:
+            distinct = self._begin()
             before = self.memory.frames
-            for batch in _batches(self._checked(self._frames_of(frames)), self.config.frames_per_call):
+            for batch in _batches(distinct.of(self._checked(self._frames_of(frames))), self.config.frames_per_call):
                 with self.model.turns.take():
                     self._encode(batch)
+                self._keep(distinct, batch)
                 if on_progress is not None:
                     on_progress(self)
+            self._keep(distinct)
             return self.memory.frames - before
 
     @torch.inference_mode()
@@ -123,7 +170,7 @@ class Session:
         begun = perf_counter()
         with self.model.turns.take() as turn:
             started = perf_counter()
-            asked = self._retrieve(question, prompt := self._prompt(question, choices), frames, config)
+            asked, warnings = self._retrieve(question, prompt := self._prompt(question, choices), frames, config)
             retrieved = perf_counter()
             transcript = self._transcript(config, on_text, cancelled, turn.end)
             self._decode(asked, prompt, config, transcript)
@@ -132,14 +179,58 @@ class Session:
         timings = Timings(
             started - begun,
             retrieved - started,
-            asked.load_seconds,
+            asked.reads.seconds,
             first - retrieved,
             done - first,
             done - begun,
         )
-        return self._answer(question, asked, transcript, timings)
+        return self._answer(question, asked, transcript, timings, warnings)
+
+    # -- life ----------------------------------------------------------------------------------------------------
+
+    def flush(self) -> None:
+        """Return when all that was appended is safe from a power cut. Raises `StoreError` if it cannot be."""
+        if self._keeper is not None:
+            self._keeper.flush()
+
+    def close(self) -> None:
+        """Make everything durable and let other processes append. Reading goes on; appending begins anew."""
+        if self._keeper is not None:
+            with self._writer:
+                self._keeper.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    @property
+    def name(self) -> str | None:
+        """Its name in the store."""
+        return None if self._keeper is None else self._keeper.path.name
 
     # -- append, step by step ----------------------------------------------------------------------------------
+
+    def _begin(self) -> Distinct:
+        """In a store, become the session's one writer and go on where it stopped."""
+        if self._keeper is not None:
+            if self._keeper.writing:
+                self._keeper.retry()
+            else:
+                with self.model.turns.take():
+                    init = self.model.family.init_ids(self.config.init_prompt)
+                    self._reference = self._keeper.begin(self.memory, self.config, init)
+        return Distinct(self.config, self.memory.frames, self._reference)
+
+    def _keep(self, distinct: Distinct, batch: Sequence[Frame] = ()) -> None:
+        """After an encode call: note which near-duplicates its frames stand for; in a store, hand it all over."""
+        extended = distinct.extended(self.memory.frames)
+        self.memory.table.until.update(extended)
+        self._reference = distinct.state
+        if self._keeper is not None and (batch or extended):
+            notes = [FrameNote(frame.time, frame.wall, thumbnail(frame.image)) for frame in batch]
+            self._keeper.commit(self.memory, notes, extended, distinct.state)
 
     def _frames_of(self, frames: Source | Frame | Iterable[Frame]) -> Iterator[Frame]:
         if isinstance(frames, Frame):
@@ -172,6 +263,8 @@ class Session:
                 f"{family.name} made {tuple(features.shape[:2])} (frames, tokens) of {len(batch)} frames; "
                 f"it promised {family.tokens_per_frame} tokens per frame"
             )
+        if self._keeper is not None:
+            self._keeper.settle(self.memory)
         self._forward([frame.time for frame in batch], inputs_embeds=features.flatten(0, 1)[None])
 
     def _forward(self, times: Sequence[float], **inputs: Tensor) -> None:
@@ -192,19 +285,34 @@ class Session:
 
     def _retrieve(
         self, question: str, prompt: Sequence[int], frames: Sequence[int] | None, config: AskConfig
-    ) -> QuestionPass:
-        """The question pass: every layer picks its frames and puts its context together."""
+    ) -> tuple[QuestionPass, list[str]]:
+        """The question pass: every layer picks its frames and puts its context together.
+
+        Frames that turn out to be damaged on disk are left out, of this question and those after it.
+        """
+        memory, warnings = self.memory, list[str]()
+        if self._keeper is not None:
+            self._keeper.refresh(memory)
         ids = self.model.family.question_ids(question)
-        visible = in_scope(self.memory.times, self.memory.frames, config)
-        recent = range(max(visible.start, visible.stop - config.recent_frames), visible.stop)
-        retriever: Retriever = Internal(config.retrieve_size, config.chunk_size)
-        if frames is not None:
-            retriever = given = Given(frames)
-            given.check(visible)
         room = max(len(ids), len(prompt) + config.max_new_tokens)
-        asked = QuestionPass(self.memory, retriever, visible=visible, recent=recent, room=room)
-        run(self.model.decoder, asked, input_ids=torch.tensor([ids], device=self.model.family.device))
-        return asked
+        while True:
+            visible = memory.table.there(in_scope(memory.times, memory.frames, config))
+            retriever: Retriever = Internal(config.retrieve_size, config.chunk_size)
+            if frames is not None:
+                retriever = given = Given(frames)
+                given.check(visible)
+            asked = QuestionPass(memory, retriever, visible=visible, recent=config.recent_frames, room=room)
+            try:
+                run(self.model.decoder, asked, input_ids=torch.tensor([ids], device=self.model.family.device))
+            except DamagedError as error:
+                memory.table.leave_out(error.frames)
+                if self._keeper is not None:
+                    self._keeper.note_damage(error)
+                warnings.append(str(error))
+                if not set(error.frames) & set(visible):
+                    raise
+            else:
+                return asked, warnings
 
     def _transcript(
         self,
@@ -229,26 +337,31 @@ class Session:
         windowed = AnswerPass(self.memory, asked.contexts) if outgrows else None
         decode(self.model.family.hf, prompt, asked.contexts, asked.bound, config, transcript, windowed)
 
-    def _answer(self, question: str, asked: QuestionPass, transcript: Transcript, timings: Timings) -> Answer:
+    def _answer(
+        self,
+        question: str,
+        asked: QuestionPass,
+        transcript: Transcript,
+        timings: Timings,
+        warnings: Sequence[str],
+    ) -> Answer:
         layers = sorted(asked.picks)
         retrieval = Retrieval(
             tuple(asked.picks[i] for i in layers),
             torch.stack([asked.scores[i].cpu() for i in layers]),
             asked.visible,
         )
-        times = self.memory.times[: asked.visible.stop]
-        last_end = times[-1] + 1 / self.config.sample_fps if times else 0.0
-        read = sum(len(asked.picks[i]) * self.memory.layers[i].blocks.bytes_per_frame for i in layers)
         return Answer(
             question=question,
             text=transcript.text,
-            evidence=evidence(retrieval, times, last_end),
+            evidence=evidence(retrieval, self.memory.table, 1 / self.config.sample_fps),
             retrieval=retrieval,
             token_ids=tuple(transcript.ids),
             finish_reason=transcript.reason,
             timings=timings,
-            bytes_read={"ram": read},
+            reads=asked.reads.by_tier(),
             frames_seen=len(asked.visible),
+            warnings=tuple(warnings),
         )
 
 

@@ -19,3 +19,19 @@ class ConfigError(RekvError, ValueError):
 
 class SessionError(RekvError):
     """A call that a session's state does not allow."""
+
+
+class MemoryFullError(SessionError):
+    """The memory that a session may use is full."""
+
+
+class StoreError(RekvError):
+    """A store that cannot be opened, read or written."""
+
+
+class DamagedError(StoreError):
+    """Frames whose stored bytes are not what was written, or are gone. They can be left out; the rest is fine."""
+
+    def __init__(self, message: str, frames: tuple[int, ...]) -> None:
+        super().__init__(message)
+        self.frames = frames

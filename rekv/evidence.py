@@ -6,23 +6,23 @@ import torch
 from torch import Tensor
 
 from rekv.core import Retrieval, Span
+from rekv.memory.frames import FrameTable
 
 
-def evidence(retrieval: Retrieval, times: Sequence[float], last_end: float) -> tuple[Span, ...]:
+def evidence(retrieval: Retrieval, table: FrameTable, period: float) -> tuple[Span, ...]:
     """Merge neighbouring picks into spans, best score first.
 
-    `times` are those of the session's frames at the time of the question; a frame lasts until the next one, the
-    last until `last_end`. These frames were read; that they caused the answer is not claimed.
+    A frame lasts until the next one, the newest that the question could see for `period` seconds. These frames were read; that they caused the answer is not claimed.
     """
-    scores = standard_scores(retrieval.scores).tolist()
-    first = retrieval.candidates.start
+    scores = dict(zip(retrieval.candidates, standard_scores(retrieval.scores).tolist(), strict=True))
+    seen = retrieval.candidates[-1] + 1 if retrieval.candidates else 0
     votes = [set(layer) for layer in retrieval.frames]
     spans = []
     for run in _runs(retrieval.union):
-        end = times[run[-1] + 1] if run[-1] + 1 < len(times) else last_end
-        best = max(scores[frame - first] for frame in run)
+        start, end = table.times[run[0]], table.end(run[-1], seen, period)
+        best = max(scores[frame] for frame in run)
         share = sum(not layer.isdisjoint(run) for layer in votes) / len(votes)
-        spans.append(Span(times[run[0]], max(end, times[run[-1]]), best, run, share))
+        spans.append(Span(start, max(end, table.times[run[-1]]), best, run, share))
     return tuple(sorted(spans, key=lambda span: -span.score))
 
 

@@ -69,7 +69,8 @@ def as_json(
     from rekv.evidence import standard_scores
 
     retrieval, family = answer.retrieval, session.model.family
-    scores, first = standard_scores(retrieval.scores).tolist(), retrieval.candidates.start
+    candidates = retrieval.candidates
+    scores = dict(zip(candidates, standard_scores(retrieval.scores).tolist(), strict=True))
     times = session.memory.times
     letter = chosen(answer.text, choices)
     return {
@@ -78,15 +79,15 @@ def as_json(
         **({"choices": list(choices), "choice": letter} if choices else {}),
         "finish_reason": answer.finish_reason,
         "evidence": [asdict(span) for span in answer.evidence],
-        "frames": [{"frame": f, "time": times[f], "score": scores[f - first]} for f in retrieval.union],
+        "frames": [{"frame": f, "time": times[f], "score": scores[f]} for f in retrieval.union],
         "retrieval": {
-            "candidates": [retrieval.candidates.start, retrieval.candidates.stop],
+            "candidates": [candidates[0], candidates[-1] + 1] if candidates else [0, 0],
             "layers": [list(frames) for frames in retrieval.frames],
         },
         "frames_seen": answer.frames_seen,
         "tokens": len(answer.token_ids),
         "timings": asdict(answer.timings),
-        "bytes_read": dict(answer.bytes_read),
+        "reads": {tier: asdict(read) for tier, read in answer.reads.items()},
         "settings": asdict(session.config) | asdict(config),
         "model": {
             "name": family.name,

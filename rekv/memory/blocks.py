@@ -1,105 +1,205 @@
-"""The blocks of one layer in host memory, in slabs that never move once allocated."""
+"""The blocks of one layer: on the GPU and in RAM as far as budgets go, the rest on disk."""
 
-import math
-from collections.abc import Iterator, Sequence
-from mmap import mmap
+from collections.abc import Sequence
+from time import perf_counter
+from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
-_SLAB_BYTES = {"cpu": 16 << 20, "cuda": 64 << 20}  # pinning memory is slow to begin: larger pieces
+from rekv.errors import MemoryFullError
+from rekv.memory.pool import Ints, Pool
+from rekv.memory.reads import Reads
+
+_AT_ONCE = 64 << 20  # bytes read into RAM before they are passed on
+
+
+class Backing(Protocol):
+    """Where blocks are kept when they leave RAM. Frames below `written` can be read from it."""
+
+    @property
+    def written(self) -> int: ...
+
+    def read(self, layer: int, frames: Sequence[int], rows: Sequence[Tensor]) -> None:
+        """Fill one row per frame, each (2, kv_heads, tokens, head_dim). Raises `DamagedError`."""
+
+    def index(self, layer: int, frames: Sequence[int]) -> Tensor:
+        """Representative keys (len(frames), kv_heads * head_dim) in fp32; anything for frames that are gone."""
+
+    def wait_for_room(self) -> bool:
+        """Return when `written` has grown; False if there is nothing left to write. Raises if writing fails."""
 
 
 class Blocks:
     """Frame id -> un-rotated keys and values (2, kv_heads, tokens, head_dim).
 
-    Slabs are only ever added, so a reader may hold on to what it gathers from while a writer appends. Frames at or
-    beyond the session's visible count may be overwritten: that is how a failed call is retried.
+    Memory that is read from never moves while frames are added. Frames at or beyond the session's visible count may
+    be overwritten: that is how a failed call is retried.
     """
 
-    def __init__(self, kv_heads: int, tokens: int, head_dim: int, dtype: torch.dtype, device: torch.device) -> None:
+    def __init__(
+        self,
+        kv_heads: int,
+        tokens: int,
+        head_dim: int,
+        dtype: torch.dtype,
+        device: torch.device,
+        *,
+        layer: int = 0,
+        backing: Backing | None = None,
+    ) -> None:
+        """`device` is the layer's; `dtype` that of the blocks, which may be another than the model's."""
         self.shape = (2, kv_heads, tokens, head_dim)
         self.dtype = dtype
-        self.device = device  # of the layer; blocks themselves are in host memory
+        self.device = device
         self.bytes_per_frame = 2 * kv_heads * tokens * head_dim * dtype.itemsize
-        self.frames_per_slab = max(1, _SLAB_BYTES.get(device.type, 16 << 20) // self.bytes_per_frame)
-        self._slabs: list[Tensor] = []  # each (frames_per_slab, 2, kv_heads, tokens, head_dim)
+        self.layer = layer
+        self._backing = backing
+        cuda = device.type == "cuda"
+        self.ram = Pool(self.shape, dtype, torch.device("cpu"), pinned=cuda, limit=None)
+        self.gpu: Pool | None = None
         self._stream: torch.cuda.Stream | None = None
-        if device.type == "cuda":
+        if cuda:
             self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
+    def limit(self, in_ram: int, on_gpu: int) -> None:
+        """Hold at most `in_ram` frames in RAM and cache `on_gpu` on the layer's device. Before the first frame."""
+        self.ram.set_limit(in_ram)
+        if on_gpu:
+            self.gpu = Pool(self.shape, self.dtype, self.device, pinned=False, limit=None)
+            self.gpu.set_limit(on_gpu)
+
     @property
-    def capacity(self) -> int:
-        """Frames there is room for without another slab."""
-        return len(self._slabs) * self.frames_per_slab
+    def leaving(self) -> int:
+        """Frames below this one may leave RAM."""
+        return 0 if self._backing is None else self._backing.written
 
     def write(self, first: int, keys: Tensor, values: Tensor) -> None:
         """Store frames first, first + 1, ... from un-rotated (kv_heads, frames * tokens, head_dim) tensors."""
         _, kv_heads, tokens, dim = self.shape
         pair = [x.view(kv_heads, -1, tokens, dim).transpose(0, 1) for x in (keys, values)]
-        n = pair[0].shape[0]
-        self._reserve(first + n)
+        rows = self._place(np.arange(first, first + pair[0].shape[0]))
+        if self.gpu is not None:
+            self.gpu.drop(np.arange(first, first + len(rows)))
         if self._stream is None:
-            for slab, rows, frames in self._runs(range(first, first + n)):
+            for memory, at in self.ram.runs(rows):
                 for i, source in enumerate(pair):
-                    slab[rows, i].copy_(source[frames])
+                    memory[:, i].copy_(source[at])
             return
         staged = torch.stack(pair, 1)
         with self._on_copy_stream(staged):
-            for slab, rows, frames in self._runs(range(first, first + n)):
-                slab[rows].copy_(staged[frames], non_blocking=True)
+            for memory, at in self.ram.runs(rows):
+                memory.copy_(staged[at], non_blocking=True)
 
-    def read(self, frames: Sequence[int], out: Tensor | None = None) -> Tensor:
-        """Copy blocks to the layer's device: (len(frames), 2, kv_heads, tokens, head_dim), in the given order."""
-        if out is None:
-            out = torch.empty(len(frames), *self.shape, dtype=self.dtype, device=self.device)
-        if self._stream is None:
-            for slab, picks, at in self._gathers(frames):
-                torch.index_select(slab, 0, picks, out=out[at])
+    def read(self, frames: Sequence[int], reads: Reads | None = None) -> Tensor:
+        """Copy blocks to the layer's device: (len(frames), 2, kv_heads, tokens, head_dim), in the given order.
+
+        Raises `DamagedError` if one cannot be read from disk as it was written.
+        """
+        reads = Reads() if reads is None else reads
+        out = torch.empty(len(frames), *self.shape, dtype=self.dtype, device=self.device)
+        wanted = np.asarray(frames, np.int64)
+        if self.gpu is None:
+            self._read_ram(wanted, out, reads)
             return out
-        with self._on_copy_stream(out):
-            for slab, rows, at in self._runs(frames):
-                out[at].copy_(slab[rows], non_blocking=True)
-        torch.cuda.current_stream(self.device).wait_stream(self._stream)
+        begun = perf_counter()
+        rows = self.gpu.rows(wanted)
+        held = rows >= 0
+        self.gpu.use(rows[held])
+        for memory, at in self.gpu.runs(rows[held]):
+            out[torch.from_numpy(np.flatnonzero(held)[at]).to(self.device)] = memory
+        reads.add("gpu", int(held.sum()), self.bytes_per_frame, perf_counter() - begun)
+        if not held.all():
+            rest = np.flatnonzero(~held)
+            fetched = torch.empty(len(rest), *self.shape, dtype=self.dtype, device=self.device)
+            self._read_ram(wanted[rest], fetched, reads)
+            out[torch.from_numpy(rest).to(self.device)] = fetched
+            self._cache(wanted[rest], fetched)
         return out
+
+    def rows(self, frames: Sequence[int]) -> list[Tensor]:
+        """The memory of frames that have not left RAM, to be written elsewhere."""
+        self.synchronize()
+        return [self.ram.row(int(row)) for row in self.ram.rows(np.asarray(frames, np.int64))]
+
+    def forget(self, frames: Sequence[int]) -> None:
+        """Let frames go from RAM and GPU."""
+        for pool in (self.ram, self.gpu):
+            if pool is not None:
+                pool.drop(np.asarray(frames, np.int64))
+
+    def check_integrity(self, frames: Sequence[int]) -> None:
+        """Raise if a frame is neither in RAM nor on disk, or two share a row."""
+        self.ram.check_integrity()
+        ids = np.asarray(frames, np.int64)
+        lost = ids[(self.ram.rows(ids) < 0) & (ids >= self.leaving)]
+        if len(lost):
+            raise RuntimeError(f"layer {self.layer} lacks the blocks of frames {lost[:10].tolist()}")
 
     def synchronize(self) -> None:
         """Wait until what was written is in host memory."""
         if self._stream is not None:
             self._stream.synchronize()
 
-    def _reserve(self, frames: int) -> None:
-        while self.capacity < frames:
-            self._slabs.append(self._new_slab())
+    def _place(self, frames: Ints) -> Ints:
+        while True:
+            try:
+                return self.ram.place(frames, self.leaving)
+            except MemoryFullError:
+                if self._backing is None or not self._backing.wait_for_room():
+                    raise
 
-    def _new_slab(self) -> Tensor:
-        shape = (self.frames_per_slab, *self.shape)
-        if self._stream is not None:
-            return torch.empty(shape, dtype=self.dtype, pin_memory=True)
-        # Straight from the system: resident only where written, and no holes in the heap of a long stream.
-        return torch.frombuffer(mmap(-1, math.prod(shape) * self.dtype.itemsize), dtype=self.dtype).view(shape)
+    def _read_ram(self, frames: Ints, out: Tensor, reads: Reads) -> None:
+        """From RAM, and what is not there from disk first; in pieces, so that no budget is too small."""
+        step = max(1, _AT_ONCE // self.bytes_per_frame)
+        if self.ram.limit is not None:
+            step = max(1, min(step, self.ram.limit // 2))
+        for start in range(0, len(frames), step):
+            piece = frames[start : start + step]
+            absent = np.unique(piece[self.ram.rows(piece) < 0])
+            seconds = self._load(absent) if len(absent) else 0.0
+            loaded = int(np.isin(piece, absent).sum()) if len(absent) else 0
+            if loaded:
+                reads.add("disk", loaded, self.bytes_per_frame, seconds)
+            begun = perf_counter()
+            rows = self.ram.rows(piece)
+            self.ram.use(rows)
+            self._copy_out(rows, out[start : start + step])
+            reads.add("ram", len(piece) - loaded, self.bytes_per_frame, perf_counter() - begun)
 
-    def _runs(self, frames: Sequence[int]) -> Iterator[tuple[Tensor, slice, slice]]:
-        """Split frames into runs that are adjacent in one slab: (slab, rows of the slab, positions in `frames`)."""
-        start = 0
-        for i in range(1, len(frames) + 1):
-            here = frames[start]
-            if i < len(frames) and frames[i] == frames[i - 1] + 1 and frames[i] % self.frames_per_slab:
-                continue
-            row = here % self.frames_per_slab
-            yield self._slabs[here // self.frames_per_slab], slice(row, row + i - start), slice(start, i)
-            start = i
+    def _load(self, frames: Ints) -> float:
+        """Bring frames from disk into RAM; return the seconds it took."""
+        begun = perf_counter()
+        if self._backing is None:
+            raise MemoryFullError(f"frames {frames.tolist()} are no longer in memory")
+        rows = self._place(frames)
+        self.synchronize()  # rows that are given away may still be on their way to the GPU
+        try:
+            self._backing.read(self.layer, frames.tolist(), [self.ram.row(int(row)) for row in rows])
+        except BaseException:
+            self.ram.drop(frames)
+            raise
+        return perf_counter() - begun
 
-    def _gathers(self, frames: Sequence[int]) -> Iterator[tuple[Tensor, Tensor, slice]]:
-        """Split frames where the slab changes: (slab, rows to pick, positions in `frames`)."""
-        start = 0
-        for i in range(1, len(frames) + 1):
-            slab = frames[start] // self.frames_per_slab
-            if i < len(frames) and frames[i] // self.frames_per_slab == slab:
-                continue
-            rows = torch.tensor([f % self.frames_per_slab for f in frames[start:i]])
-            yield self._slabs[slab], rows, slice(start, i)
-            start = i
+    def _copy_out(self, rows: Ints, out: Tensor) -> None:
+        if self._stream is None:
+            self.ram.gather(rows, out)
+            return
+        with self._on_copy_stream(out):
+            for memory, at in self.ram.runs(rows):
+                out[at].copy_(memory, non_blocking=True)
+        torch.cuda.current_stream(self.device).wait_stream(self._stream)
+
+    def _cache(self, frames: Ints, blocks: Tensor) -> None:
+        """Keep blocks on the GPU, as many as fit."""
+        if self.gpu is None or self.gpu.limit is None:
+            return
+        _, first = np.unique(frames, return_index=True)
+        first = np.sort(first)[: self.gpu.limit]
+        rows = self.gpu.place(frames[first], keep=1 << 62)
+        for memory, at in self.gpu.runs(rows):
+            memory.copy_(blocks[torch.from_numpy(first[at]).to(self.device)])
 
     def _on_copy_stream(self, tensor: Tensor) -> torch.cuda.StreamContext:
         """Order copies of a device tensor after the work that made it, and keep it alive until they are done."""

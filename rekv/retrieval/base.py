@@ -9,10 +9,10 @@ from torch import Tensor
 class Retriever(Protocol):
     """Chooses frames, layer by layer, while the question passes through the model."""
 
-    def most(self, candidates: range) -> int:
+    def most(self, candidates: Sequence[int]) -> int:
         """The largest number of frames that `pick` may return for these candidates."""
 
-    def pick(self, layer: int, scores: Tensor, candidates: range) -> Sequence[int]:
+    def pick(self, layer: int, scores: Tensor, candidates: Sequence[int]) -> Sequence[int]:
         """Choose among `candidates` (frame ids); `scores` (len(candidates),) are the layer's own, fp32.
 
         Returns frame ids in the order in which the layer shall read them.

@@ -13,15 +13,15 @@ class Given:
     def __init__(self, frames: Sequence[int]) -> None:
         self.frames = list(frames)
 
-    def check(self, visible: range) -> None:
+    def check(self, visible: Sequence[int]) -> None:
         """Raise if a frame does not exist, or is not visible to the question."""
         for frame in self.frames:
             if frame not in visible:
-                known = f"frames {visible.start} to {visible.stop - 1}" if visible else "no frames"
+                known = f"frames {visible[0]} to {visible[-1]}" if visible else "no frames"
                 raise ConfigError(f"frame {frame} is not in reach of this question, which sees {known}")
 
-    def most(self, candidates: range) -> int:
+    def most(self, candidates: Sequence[int]) -> int:
         return len(self.frames)
 
-    def pick(self, layer: int, scores: Tensor, candidates: range) -> list[int]:
+    def pick(self, layer: int, scores: Tensor, candidates: Sequence[int]) -> list[int]:
         return self.frames

@@ -1,5 +1,6 @@
 """Internal retrieval: each layer takes the frames whose representative keys its own question query likes best."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,10 +18,10 @@ class Internal:
     retrieve_size: int
     chunk_size: int = 1
 
-    def most(self, candidates: range) -> int:
+    def most(self, candidates: Sequence[int]) -> int:
         return min(self.retrieve_size, len(candidates))
 
-    def pick(self, layer: int, scores: Tensor, candidates: range) -> list[int]:
+    def pick(self, layer: int, scores: Tensor, candidates: Sequence[int]) -> list[int]:
         if len(candidates) <= self.retrieve_size:
             return list(candidates)
         size = self.chunk_size

@@ -1,0 +1,234 @@
+"""The catalog of one session: an SQLite database that says which frames exist and where they lie.
+
+A frame exists once its row is committed. All that is said here about frames can be found again in the segments.
+"""
+
+import sqlite3
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rekv.errors import StoreError
+
+FILE = "catalog.sqlite"
+BUSY_SECONDS = 10.0
+
+# Append only: a catalog of an older version is brought up step by step, see `user_version`.
+MIGRATIONS: Sequence[str] = (
+    """
+    CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+    CREATE TABLE segments (
+        id INTEGER PRIMARY KEY, file TEXT NOT NULL, slots INTEGER NOT NULL, codec TEXT NOT NULL,
+        bytes INTEGER NOT NULL, sealed INTEGER NOT NULL DEFAULT 0
+    );
+    CREATE TABLE frames (
+        id INTEGER PRIMARY KEY, segment INTEGER NOT NULL REFERENCES segments (id), slot INTEGER NOT NULL,
+        time REAL NOT NULL, until REAL NOT NULL, wall REAL, damaged TEXT
+    );
+    CREATE INDEX frames_of_segment ON frames (segment);
+    CREATE TABLE thumbnails (frame INTEGER PRIMARY KEY, jpeg BLOB NOT NULL);
+    CREATE TABLE sources (
+        id INTEGER PRIMARY KEY, path TEXT NOT NULL, bytes INTEGER, start REAL NOT NULL, shift REAL NOT NULL,
+        first INTEGER NOT NULL, finished INTEGER NOT NULL DEFAULT 0
+    );
+    CREATE TABLE pins (id INTEGER PRIMARY KEY, start REAL NOT NULL, until REAL NOT NULL);
+    """,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class FrameRow:
+    """One frame of the catalog."""
+
+    id: int
+    segment: int
+    slot: int
+    time: float
+    until: float
+    wall: float | None
+    damaged: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentRow:
+    """One segment of the catalog."""
+
+    id: int
+    file: str
+    slots: int
+    codec: str
+    bytes: int
+    sealed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SourceRow:
+    """A file that was read into the session."""
+
+    id: int
+    path: str
+    bytes: int | None
+    start: float  # seconds in the file from which it was read
+    shift: float  # seconds added to the file's times
+    first: int  # frames of the session before it
+    finished: bool
+
+
+class Catalog:
+    """One connection, safe to use from several threads. Every write is one transaction."""
+
+    def __init__(self, folder: Path, *, writable: bool) -> None:
+        """Open it; with `writable`, make it if need be. Raises `StoreError` if it cannot be opened."""
+        self.path = folder / FILE
+        self._lock = threading.RLock()
+        with _explained(self.path):
+            self._connection = _connect(self.path, writable)
+            if writable:
+                self._migrate()
+            version = self._version()
+        if version > len(MIGRATIONS):
+            self.close()
+            raise StoreError(
+                f"{self.path} has format {version}, this rekv reads up to {len(MIGRATIONS)}; install a newer rekv"
+            )
+        if version < len(MIGRATIONS):
+            self.close()
+            raise StoreError(f"{self.path} has the older format {version}; open it once for writing: rekv verify")
+
+    def close(self) -> None:
+        with self._lock:
+            self._connection.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """All or nothing, and durable when it is left without an exception."""
+        with self._lock, _explained(self.path):
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._connection
+                self._connection.execute("COMMIT")
+            except BaseException:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+                raise
+
+    # -- reading -----------------------------------------------------------------------------------------------
+
+    def meta(self) -> dict[str, str]:
+        return dict(self._all("SELECT key, value FROM meta"))
+
+    def get(self, key: str) -> str | None:
+        found = self._all("SELECT value FROM meta WHERE key = ?", (key,))
+        return found[0][0] if found else None
+
+    def segments(self) -> list[SegmentRow]:
+        rows = self._all("SELECT id, file, slots, codec, bytes, sealed FROM segments ORDER BY id")
+        return [SegmentRow(row[0], row[1], row[2], row[3], row[4], bool(row[5])) for row in rows]
+
+    def frames(self, start: int = 0) -> list[FrameRow]:
+        """Frames with an id of at least `start`, ascending."""
+        columns = "id, segment, slot, time, until, wall, damaged"
+        return [
+            FrameRow(*row) for row in self._all(f"SELECT {columns} FROM frames WHERE id >= ? ORDER BY id", (start,))
+        ]
+
+    def sources(self) -> list[SourceRow]:
+        rows = self._all("SELECT id, path, bytes, start, shift, first, finished FROM sources ORDER BY id")
+        return [SourceRow(row[0], row[1], row[2], row[3], row[4], row[5], bool(row[6])) for row in rows]
+
+    def pins(self) -> list[tuple[float, float]]:
+        return self._all("SELECT start, until FROM pins ORDER BY start")
+
+    def thumbnail(self, frame: int) -> bytes | None:
+        found = self._all("SELECT jpeg FROM thumbnails WHERE frame = ?", (frame,))
+        return found[0][0] if found else None
+
+    def snapshot(self, start: int) -> tuple[dict[str, str], list[SegmentRow], list[FrameRow]]:
+        """Meta, segments, and frames from `start` on, all as of one moment."""
+        with self._lock, _explained(self.path):
+            self._connection.execute("BEGIN")
+            try:
+                return self.meta(), self.segments(), self.frames(start)
+            finally:
+                self._connection.execute("COMMIT")
+
+    def check(self) -> None:
+        """Raise `StoreError` if SQLite finds the file damaged."""
+        found = self._all("PRAGMA quick_check")
+        if found != [("ok",)]:
+            raise StoreError(f"{self.path} is damaged: {found[0][0]}")
+
+    def _all(self, query: str, values: Iterable[Any] = ()) -> list[Any]:
+        with self._lock, _explained(self.path):
+            return self._connection.execute(query, tuple(values)).fetchall()
+
+    def _version(self) -> int:
+        version: int = self._connection.execute("PRAGMA user_version").fetchone()[0]
+        return version
+
+    def _migrate(self) -> None:
+        for version, script in enumerate(MIGRATIONS, 1):
+            if self._version() < version:
+                self._connection.executescript(f"BEGIN IMMEDIATE; {script}; PRAGMA user_version = {version}; COMMIT;")
+
+
+def put(connection: sqlite3.Connection, **meta: object) -> None:
+    """Set entries of `meta`."""
+    connection.executemany(
+        "INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+        [(key, str(value)) for key, value in meta.items()],
+    )
+
+
+def bump(connection: sqlite3.Connection, key: str) -> None:
+    """Count a change that readers must notice."""
+    connection.execute(
+        "INSERT INTO meta (key, value) VALUES (?, '1') "
+        "ON CONFLICT (key) DO UPDATE SET value = CAST(value AS INTEGER) + 1",
+        (key,),
+    )
+
+
+def _connect(path: Path, writable: bool) -> sqlite3.Connection:
+    options: dict[str, Any] = {
+        "timeout": BUSY_SECONDS,
+        "isolation_level": None,
+        "check_same_thread": False,
+        "uri": True,
+    }
+    address = path.absolute().as_uri()
+    if writable:
+        connection: sqlite3.Connection = sqlite3.connect(f"{address}?mode=rwc", **options)
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        return connection
+    reader: sqlite3.Connection = sqlite3.connect(f"{address}?mode=ro", **options)
+    try:
+        reader.execute("SELECT 1 FROM meta")
+    except sqlite3.OperationalError as error:
+        # A folder that may not be written has no room for the shared memory of WAL; nobody writes it either.
+        if "unable to open" not in str(error) and "readonly" not in str(error):
+            raise
+        reader.close()
+        reader = sqlite3.connect(f"{address}?mode=ro&immutable=1", **options)
+    return reader
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """SQLite's errors as ours, which say what to do."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        if "locked" in str(error) or "busy" in str(error):
+            raise StoreError(f"{path} is locked by another program; end it, or wait, and try again") from error
+        if "full" in str(error):
+            raise StoreError(f"the disk is full ({path}); free some space and go on: nothing is lost") from error
+        if "no such table" in str(error):
+            raise StoreError(f"{path} is not a catalog of rekv, or is damaged; run `rekv verify --repair`") from error
+        raise StoreError(f"{path} cannot be used ({error}); check the disk and the folder's permissions") from error
+    except sqlite3.DatabaseError as error:
+        raise StoreError(f"{path} is damaged ({error}); `rekv verify --repair` rebuilds it") from error

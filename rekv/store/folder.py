@@ -1,0 +1,313 @@
+"""One session's folder, as it is read: which frames there are, their blocks, representative keys, the sink."""
+
+import os
+import threading
+import zlib
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from rekv.errors import DamagedError, StoreError
+from rekv.store.catalog import FILE, Catalog, FrameRow, SegmentRow
+from rekv.store.codecs import codec
+from rekv.store.files import Files
+from rekv.store.meta import SessionMeta
+from rekv.store.segment import Segment
+
+SINK = "sink.safetensors"
+OPEN_SEGMENTS = 128  # file descriptors kept
+_TASK_BYTES = 1 << 20  # what one thread reads at a time
+_THREADS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What a look at the catalog found."""
+
+    frames: int  # of the session so far, those that are gone included
+    rows: Sequence[FrameRow]  # new frames, and the newest one known before, whose span may have grown
+    gone: Sequence[int] = ()  # frames that retention removed
+    recoded: Sequence[int] = ()  # frames whose blocks have been packed since
+    damaged: dict[int, str] = field(default_factory=dict)
+
+
+class SessionFolder:
+    """A session on disk. Any thread may read."""
+
+    def __init__(self, path: Path, files: Files | None = None, *, writable: bool = False) -> None:
+        """Open it. Raises `StoreError` if it is not a session, or damaged."""
+        self.path = path
+        self.files = files or Files()
+        if not (path / FILE).is_file():
+            raise StoreError(f"{path} is not a session: it has no {FILE}")
+        self.catalog = Catalog(path, writable=writable)
+        text = self.catalog.get("session")
+        if text is None:
+            raise StoreError(f"{path} was never finished being made; remove it")
+        self.meta = SessionMeta.loads(text)
+        self.frames = 0
+        self._segments: dict[int, SegmentRow] = {}
+        self._open: OrderedDict[int, Segment] = OrderedDict()
+        self._segment_of = np.full(0, -1, np.int64)  # by frame
+        self._slot_of = np.zeros(0, np.int64)
+        self._versions = ("", "")
+        self._moving = threading.Lock()  # held while it is looked up, or changed, where frames lie
+
+    def close(self) -> None:
+        self._open.clear()
+        self.catalog.close()
+
+    # -- which frames there are --------------------------------------------------------------------------------
+
+    def refresh(self) -> Changes:
+        """Look for frames committed since the last look, and for what happened to older ones."""
+        known = self.frames
+        meta, segments, rows = self.catalog.snapshot(max(0, known - 1))
+        frames_version, segments_version = (meta.get(key, "") for key in ("frames_changed", "segments_changed"))
+        before = {row.id: row.file for row in self._segments.values()}
+        self._segments = {row.id: row for row in segments}
+        gone: list[int] = []
+        recoded: list[int] = []
+        if known and segments_version != self._versions[1]:
+            moved = [row.id for row in segments if before.get(row.id, row.file) != row.file]
+            for segment in {*moved, *before} - ({*self._segments} - {*moved}):
+                self._open.pop(segment, None)
+            recoded = np.flatnonzero(np.isin(self._segment_of[:known], moved)).tolist()
+        if known and frames_version != self._versions[0]:
+            rows_all = self.catalog.frames()
+            alive = np.zeros(known, bool)
+            alive[[row.id for row in rows_all if row.id < known]] = True
+            gone = np.flatnonzero(~alive & (self._segment_of[:known] >= 0)).tolist()
+            self._segment_of[gone] = -1
+            self.locate(rows_all)
+            rows = [row for row in rows_all if row.id >= known - 1]
+            damaged = {row.id: row.damaged for row in rows_all if row.damaged}
+        else:
+            damaged = {row.id: row.damaged for row in rows if row.damaged}
+        self._versions = (frames_version, segments_version)
+        self.locate(row for row in rows if row.id >= known)
+        for segment in {row.segment for row in rows}:
+            if (opened := self._open.get(segment)) is not None:
+                opened.forget_tables()
+        self.frames = int(meta.get("frames", 0))
+        return Changes(self.frames, rows, gone, recoded, damaged)
+
+    def locate(self, rows: Iterator[FrameRow] | Sequence[FrameRow]) -> None:
+        """Note where frames lie."""
+        for row in rows:
+            if row.id >= len(self._segment_of):
+                self._grow(row.id + 1)
+            self._slot_of[row.id] = row.slot
+            self._segment_of[row.id] = row.segment
+
+    def know(self, row: SegmentRow, segment: Segment) -> None:
+        """Note a segment that is being written."""
+        self._segments[row.id] = row
+        self._open[row.id] = segment
+
+    def replace(self, number: int, row: SegmentRow | None, kept: Sequence[int], lost: Iterable[int]) -> None:
+        """Note that a segment was rewritten with the frames `kept`, or removed (None)."""
+        with self._moving:
+            self._segment_of[list(lost)] = -1
+            self._open.pop(number, None)
+            if row is None:
+                self._segments.pop(number, None)
+                return
+            self._segments[number] = row
+            self._slot_of[list(kept)] = np.arange(len(kept))
+
+    def bytes(self) -> int:
+        """Bytes on disk."""
+        return sum(entry.stat().st_blocks * 512 for entry in os.scandir(self.path) if entry.is_file())
+
+    # -- reading -----------------------------------------------------------------------------------------------
+
+    def sink(self) -> list[tuple[Tensor, Tensor]]:
+        """Un-rotated keys and values of the init prompt, per layer: (kv_heads, tokens, head_dim)."""
+        try:
+            with safe_open(self.path / SINK, "pt") as file:
+                return [
+                    (file.get_tensor(f"layer.{i}.keys"), file.get_tensor(f"layer.{i}.values"))
+                    for i in range(len(self.meta.layers))
+                ]
+        except (OSError, SafetensorError) as error:
+            raise StoreError(f"{self.path / SINK} cannot be read ({error}); restore it from a copy") from error
+
+    def read(self, layer: int, frames: Sequence[int], rows: Sequence[Tensor]) -> None:
+        """Fill one row per frame, each (2, kv_heads, tokens, head_dim) in the dtype of the session.
+
+        Blocks that are neighbours in a file are read in one go, large requests in parallel. Every block's checksum
+        is compared. Raises `DamagedError`, which names the frames to leave out.
+        """
+        with self._moving:
+            jobs = self._plan(layer, frames, rows)
+        if sum(job.end - job.offset for job in jobs) >= _TASK_BYTES:
+            for _ in _pool().map(_Job.run, jobs):
+                pass
+            return
+        for job in jobs[1:]:  # too small for threads: let the disk start on all of them at once
+            job.announce()
+        for job in jobs:
+            job.run()
+
+    def index(self, layer: int, frames: Sequence[int], *, check: bool = False) -> NDArray[np.float32]:
+        """Representative keys (len(frames), width) of ascending frames; zeros for those that are gone.
+
+        With `check` their checksums are compared. Raises `DamagedError`.
+        """
+        kv_heads, dim = self.meta.layers[layer]
+        out = np.zeros((len(frames), kv_heads * dim), np.float32)
+        wanted = np.asarray(frames, np.int64)
+        places, slots = self._segment_of[wanted], self._slot_of[wanted]
+        for place in np.unique(places[places >= 0]).tolist():
+            mine = np.flatnonzero(places == place)
+            first, last = int(slots[mine].min()), int(slots[mine].max()) + 1
+            segment = self.segment(place)
+            try:
+                out[mine] = segment.index(layer, first, last)[slots[mine] - first]
+                crcs = segment.table("index_crc")[layer][slots[mine]] if check else ()
+            except (OSError, StoreError) as error:
+                raise DamagedError(str(error), tuple(wanted[mine].tolist())) from error
+            bad = [int(wanted[i]) for i, crc in zip(mine, crcs, strict=check) if zlib.crc32(out[i]) != crc]
+            if bad:
+                raise DamagedError(f"{segment.path.name}: the index of frames {bad} is damaged", tuple(bad))
+        return out
+
+    def segment(self, number: int) -> Segment:
+        """An open segment. Raises `DamagedError` for all its frames if it cannot be opened."""
+        segment = self._open.get(number)
+        if segment is not None:
+            return segment
+        row = self._segments[number]
+        try:
+            segment = Segment(self.files, self.path / row.file)
+        except (OSError, StoreError) as error:
+            if not self.path.is_dir():
+                raise StoreError(f"{self.path} is gone; is its disk still there?") from error
+            frames = tuple(np.flatnonzero(self._segment_of == number).tolist())
+            raise DamagedError(f"{row.file} cannot be read ({error})", frames) from error
+        self._open[number] = segment
+        while len(self._open) > OPEN_SEGMENTS:
+            self._open.popitem(last=False)  # closed when nobody reads from it any more
+        return segment
+
+    def _plan(self, layer: int, frames: Sequence[int], rows: Sequence[Tensor]) -> list["_Job"]:
+        jobs: list[_Job] = []
+        places = self._segment_of[np.asarray(frames)]
+        if (places < 0).any():
+            absent = [frame for frame, place in zip(frames, places.tolist(), strict=True) if place < 0]
+            raise DamagedError(f"frames {absent} are no longer in {self.path.name}", tuple(absent))
+        for place in np.unique(places).tolist():
+            mine = np.flatnonzero(places == place).tolist()
+            segment = self.segment(place)
+            jobs += self._jobs(segment, layer, [frames[i] for i in mine], [rows[i] for i in mine])
+        return jobs
+
+    def _jobs(self, segment: Segment, layer: int, frames: Sequence[int], rows: Sequence[Tensor]) -> Iterator["_Job"]:
+        """Cut a request into runs of blocks that are neighbours in the file, of limited size."""
+        offset, size, crc = segment.blocks_table(layer)
+        slots = self._slot_of[np.asarray(frames)]
+        order = np.argsort(offset[slots], kind="stable")
+        job: _Job | None = None
+        for i in order.tolist():
+            slot = int(slots[i])
+            block = _Block(frames[i], rows[i], int(size[slot]), int(crc[slot]))
+            if job is not None and int(offset[slot]) == job.end and job.end - job.offset < _TASK_BYTES:
+                job.add(block)
+                continue
+            if job is not None:
+                yield job
+            job = _Job(segment, layer, int(offset[slot]), block)
+        if job is not None:
+            yield job
+
+    def _grow(self, frames: int) -> None:
+        grown = max(1024, frames, 2 * len(self._segment_of))
+        segment_of, slot_of = np.full(grown, -1, np.int64), np.zeros(grown, np.int64)
+        segment_of[: len(self._segment_of)] = self._segment_of
+        slot_of[: len(self._slot_of)] = self._slot_of
+        self._slot_of, self._segment_of = slot_of, segment_of
+
+
+@dataclass(slots=True)
+class _Block:
+    frame: int
+    row: Tensor
+    size: int
+    crc: int
+
+
+class _Job:
+    """Neighbouring blocks of one layer, read with one system call."""
+
+    def __init__(self, segment: Segment, layer: int, offset: int, first: _Block) -> None:
+        self.segment, self.layer, self.offset = segment, layer, offset
+        self.end = offset
+        self.blocks: list[_Block] = []
+        self.add(first)
+
+    def add(self, block: _Block) -> None:
+        self.blocks.append(block)
+        self.end += block.size
+
+    def announce(self) -> None:
+        """Let the system fetch it in the background."""
+        self.segment.announce(self.layer, self.offset, self.end - self.offset)
+
+    def run(self) -> None:
+        packed: list[Tensor] | None = None
+        if self.segment.codec == "raw":
+            buffers = [as_bytes(block.row) for block in self.blocks]
+        else:
+            packed = [torch.empty(block.size, dtype=torch.uint8) for block in self.blocks]
+            buffers = [as_bytes(tensor) for tensor in packed]
+        name = self.segment.path.name
+        try:
+            done = self.segment.read_at(self.layer, self.offset, buffers)
+        except OSError as error:
+            frames = tuple(block.frame for block in self.blocks)
+            raise DamagedError(f"{name} cannot be read ({error.strerror})", frames) from error
+        wrong = []
+        for block, buffer in zip(self.blocks, buffers, strict=True):
+            done -= block.size
+            if done < 0 or not block.size or zlib.crc32(buffer) != block.crc:
+                wrong.append(block.frame)
+        if wrong:
+            raise DamagedError(
+                f"{name}: the bytes of frames {wrong} in layer {self.layer} are not those that were written",
+                tuple(wrong),
+            )
+        if packed is not None:
+            shape = self.blocks[0].row.shape
+            unpacker = codec(self.segment.codec, (shape[1], shape[2], shape[3]), self.blocks[0].row.dtype)
+            for block, blocks in zip(self.blocks, unpacker.unpack(torch.stack(packed)), strict=True):
+                block.row.copy_(blocks)
+
+
+def save_sink(path: Path, sink: Sequence[tuple[Tensor, Tensor]], meta: SessionMeta) -> None:
+    """Write the init prompt's keys and values."""
+    tensors = {}
+    for i, (keys, values) in enumerate(sink):
+        tensors[f"layer.{i}.keys"] = keys.cpu().contiguous()
+        tensors[f"layer.{i}.values"] = values.cpu().contiguous()
+    save_file(tensors, path, {"format": "rekv-sink", "session": meta.dumps()})
+
+
+def as_bytes(tensor: Tensor) -> memoryview:
+    """The memory of a contiguous CPU tensor."""
+    return tensor.view(-1).view(torch.uint8).numpy().data
+
+
+@cache
+def _pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(_THREADS, "rekv-read")

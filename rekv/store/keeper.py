@@ -1,0 +1,346 @@
+"""Keeps the memory of one session in its folder: loads it, follows it, and writes what is appended."""
+
+import logging
+import os
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+from pathlib import Path
+
+import torch
+from filelock import FileLock, Timeout
+from torch import Tensor
+
+from rekv.core import EncodeConfig, StorageConfig
+from rekv.errors import DamagedError, SessionError, StoreError
+from rekv.memory.memory import Memory
+from rekv.store.catalog import FILE, Catalog, SourceRow, bump, put
+from rekv.store.files import Files
+from rekv.store.fingerprint import Fingerprint
+from rekv.store.folder import SINK, Changes, SessionFolder, save_sink
+from rekv.store.maintenance import Maintenance
+from rekv.store.meta import SessionMeta
+from rekv.store.writer import Commit, FrameNote, Writer
+
+logger = logging.getLogger(__name__)
+
+LOCK = "lock"
+
+
+class Keeper:
+    """A session's folder, which may not be there before the first frame.
+
+    Reading needs nothing but the folder. Writing begins with `begin`, which takes the session's lock; the system
+    releases it when the process ends, however it ends.
+    """
+
+    def __init__(self, path: Path, model: Fingerprint, storage: StorageConfig, files: Files | None = None) -> None:
+        self.path = path
+        self._model, self._storage = model, storage
+        self._files = files or Files()
+        self._folder: SessionFolder | None = None
+        self._writer: Writer | None = None
+        self._lock = FileLock(path / LOCK, timeout=0, thread_local=False)
+        if (path / FILE).exists():
+            self._folder = SessionFolder(path, self._files)
+            self._folder.meta.model.require_alike(model, f"session {path.name!r}")
+
+    # -- reading -----------------------------------------------------------------------------------------------
+
+    @property
+    def exists(self) -> bool:
+        return self._folder is not None
+
+    @property
+    def folder(self) -> SessionFolder:
+        if self._folder is None:
+            raise SessionError(f"session {self.path.name!r} does not exist yet: append frames first")
+        return self._folder
+
+    @property
+    def meta(self) -> SessionMeta:
+        return self.folder.meta
+
+    @property
+    def written(self) -> int:
+        """Frames below this one can be read from disk."""
+        if self._writer is not None:
+            return self._writer.written
+        return 0 if self._folder is None else self._folder.frames
+
+    def read(self, layer: int, frames: Sequence[int], rows: Sequence[Tensor]) -> None:
+        """See `SessionFolder.read`."""
+        self.folder.read(layer, frames, rows)
+
+    def index(self, layer: int, frames: Sequence[int]) -> Tensor:
+        """Representative keys (len(frames), kv_heads * head_dim) in fp32; zeros for frames that are gone."""
+        return torch.from_numpy(self.folder.index(layer, frames))
+
+    def sink(self) -> list[tuple[Tensor, Tensor]] | None:
+        """The init prompt's stored keys and values per layer; None before the session exists."""
+        return self._folder.sink() if self._folder is not None else None
+
+    def load(self, memory: Memory) -> None:
+        """Fill the memory, whose layers have been made, with what is in the folder."""
+        changes = self.folder.refresh()
+        ids = [row.id for row in changes.rows]
+        memory.table.load(changes.frames, ids, [row.time for row in changes.rows])
+        row_bytes = sum(layer.index.row_bytes for layer in memory.layers.values())
+        room = (self.ram // 2) // max(row_bytes, 1)
+        last = len(ids)
+        row = 0
+        for _, group in groupby(changes.rows, key=lambda r: r.segment):
+            frames = [r.id for r in group]
+            in_ram = last - row <= room
+            self._load_index(memory, row, frames, in_ram=in_ram)
+            row += len(frames)
+        self._note(memory, changes)
+        memory.frames = changes.frames
+
+    def refresh(self, memory: Memory) -> None:
+        """Take over what another process has committed since the last look; nothing to do for who writes itself."""
+        if self._writer is not None or self._folder is None:
+            return
+        before = memory.frames
+        changes = self.folder.refresh()
+        new = [row for row in changes.rows if row.id >= before]
+        if new:
+            memory.table.add(before, [row.time for row in new])
+            for _, group in groupby(new, key=lambda r: r.segment):
+                frames = [r.id for r in group]
+                self._load_index(memory, memory.table.row(frames[0]), frames, in_ram=True)
+        self._note(memory, changes)
+        memory.frames = changes.frames
+
+    @property
+    def ram(self) -> int:
+        """The budget in bytes."""
+        return self._storage.ram if self._storage.ram is not None else default_ram()
+
+    def _load_index(self, memory: Memory, row: int, frames: list[int], *, in_ram: bool) -> None:
+        for i, layer in memory.layers.items():
+            if not in_ram:
+                layer.index.put_on_disk(len(frames), lambda i=i: self.index(i, frames))  # type: ignore[misc]
+                continue
+            try:
+                means = torch.from_numpy(self.folder.index(i, frames, check=True))
+            except DamagedError as error:
+                self._lose(memory, error)
+                means = torch.zeros(len(frames), layer.index.row_bytes // 4)
+            layer.index.put(row, means)
+
+    def _note(self, memory: Memory, changes: Changes) -> None:
+        memory.table.until.update({row.id: row.until for row in changes.rows if row.until > row.time})
+        memory.table.leave_out((*changes.gone, *changes.damaged))
+        for layer in memory.layers.values():
+            layer.blocks.forget((*changes.gone, *changes.recoded))
+
+    def _lose(self, memory: Memory, error: DamagedError) -> None:
+        logger.warning("%s: %s; they are left out", self.path, error)
+        memory.table.leave_out(error.frames)
+
+    # -- writing -----------------------------------------------------------------------------------------------
+
+    @property
+    def writing(self) -> bool:
+        return self._writer is not None
+
+    @property
+    def durable(self) -> int:
+        """Frames that a power cut cannot take."""
+        return self.folder.frames if self._writer is None else self._writer.durable
+
+    def begin(self, memory: Memory, config: EncodeConfig, init_ids: Sequence[int]) -> bytes | None:
+        """Become the one writer of the session, made if need be; return the state of near-duplicate skipping.
+
+        Raises `SessionError` if another process writes it, or this model or configuration cannot continue it.
+        """
+        name = f"session {self.path.name!r}"
+        if self._folder is None and not (self.path / FILE).exists():
+            self._create(memory, config, init_ids)
+        try:
+            self._lock.acquire()
+        except Timeout as error:
+            raise SessionError(
+                f"{name} is being written by another process or object; ask it as often as you like, "
+                f"but wait until that ends before you append"
+            ) from error
+        except OSError as error:
+            raise StoreError(f"{self.path} cannot be written ({error.strerror}); check its permissions") from error
+        try:
+            return self._resume(memory, config, init_ids, name)
+        except BaseException:
+            self._lock.release()
+            raise
+
+    def retry(self) -> None:
+        """Go on after an error of the disk."""
+        if self._writer is not None:
+            self._writer.retry()
+
+    def commit(
+        self,
+        memory: Memory,
+        notes: Sequence[FrameNote],
+        until: Mapping[int, float] | None = None,
+        duplicates: bytes | None = None,
+    ) -> None:
+        """Take over the frames that were committed in memory. Raises `StoreError` if earlier ones cannot be written."""
+        if self._writer is None:
+            raise RuntimeError("not writing")
+        window = next(iter(memory.layers.values())).window
+        commit = Commit(memory.frames, (window.first, window.capacity), notes, until or {}, duplicates)
+        self._writer.submit(commit)
+
+    def wait_for_room(self) -> bool:
+        return self._writer is not None and self._writer.wait_for_room()
+
+    def flush(self) -> None:
+        """Return when everything appended is durable."""
+        if self._writer is not None:
+            self._writer.retry()
+            self._writer.flush()
+
+    def close(self) -> None:
+        """Make everything durable and let another process write; reading goes on."""
+        writer = self._writer
+        if writer is not None:
+            try:
+                writer.close()
+            finally:
+                self._writer = None
+                self._lock.release()
+
+    def settle(self, memory: Memory) -> None:
+        """Between encode calls: what the maintenance of the folder has changed for those who read from RAM."""
+        if self._writer is not None and (changes := self._writer.maintenance.take()):
+            self._note(memory, changes)
+
+    def note_damage(self, error: DamagedError) -> None:
+        """Record frames that cannot be read, if this process writes the session."""
+        if self._writer is None:
+            return
+        with self.folder.catalog.transaction() as sql:
+            sql.executemany("UPDATE frames SET damaged = ? WHERE id = ?", [(str(error), f) for f in error.frames])
+            bump(sql, "frames_changed")
+
+    def begin_source(self, path: str, size: int | None, start: float, shift: float, first: int) -> int:
+        """Record that a file is being read into the session; return its number."""
+        with self.folder.catalog.transaction() as sql:
+            columns = "path, bytes, start, shift, first"
+            number = sql.execute(
+                f"INSERT INTO sources ({columns}) VALUES (?, ?, ?, ?, ?)", (path, size, start, shift, first)
+            ).lastrowid
+        return int(number or 0)
+
+    def finish_source(self, number: int) -> None:
+        """Record that a file was read to its end; everything of it is durable then."""
+        self.flush()
+        with self.folder.catalog.transaction() as sql:
+            sql.execute("UPDATE sources SET finished = 1 WHERE id = ?", (number,))
+
+    def sources(self) -> list[SourceRow]:
+        return self.folder.catalog.sources() if self._folder is not None else []
+
+    def _create(self, memory: Memory, config: EncodeConfig, init_ids: Sequence[int]) -> None:
+        """Make the folder under another name, and give it its own when it is whole."""
+        layers = [memory.layers[i] for i in sorted(memory.layers)]
+        meta = SessionMeta(
+            model=self._model,
+            encode=config,
+            init_ids=tuple(init_ids),
+            tokens_per_frame=memory.tokens_per_frame,
+            layers=tuple((layer.blocks.shape[1], layer.blocks.shape[3]) for layer in layers),
+            dtype=str(layers[0].blocks.dtype).removeprefix("torch."),
+            codec=self._storage.kv,
+            created=time.time(),
+        )
+        sink = [(layer.sink_keys, layer.sink_values) for layer in layers]
+        try:
+            create_folder(self.path, meta, sink, self._files)
+        except OSError as error:
+            raise StoreError(
+                f"{self.path} cannot be made ({error.strerror}); check the disk and the permissions, or choose "
+                f"another place (store)"
+            ) from error
+
+    def _resume(self, memory: Memory, config: EncodeConfig, init_ids: Sequence[int], name: str) -> bytes | None:
+        """With the lock held: read what is there, build the window again, start to write."""
+        folder = SessionFolder(self.path, self._files, writable=True)
+        try:
+            folder.meta.model.require_same(self._model, name)
+            folder.meta.require_same_encoding(config, init_ids, name)
+            if self._folder is None:
+                self._folder = folder
+                self.load(memory)
+            else:
+                self.refresh(memory)
+                folder.refresh()
+            _remove_orphans(folder)
+            meta = folder.catalog.meta()
+            if memory.frames:
+                memory.restore_window(int(meta["window_first"]), int(meta["window_slots"]))
+        except DamagedError as error:
+            folder.close()
+            raise SessionError(
+                f"{name} cannot go on: its window needs frames that are damaged ({error}). "
+                f"`rekv verify --repair {self.path.name}` lets it go on without them"
+            ) from error
+        except BaseException:
+            folder.close()
+            raise
+        if self._folder is not folder:
+            self._folder.close()
+            self._folder = folder
+        self._writer = Writer(folder, memory, Maintenance(folder, self._storage))
+        self._writer.start()
+        duplicates = meta.get("duplicates")
+        return bytes.fromhex(duplicates) if duplicates else None
+
+
+def create_folder(path: Path, meta: SessionMeta, sink: Sequence[tuple[Tensor, Tensor]], files: Files) -> None:
+    """Make a session without frames: whole, or not at all. Raises `OSError`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    making = path.parent / f".{path.name}.{uuid.uuid4().hex[:8]}"
+    making.mkdir()
+    try:
+        save_sink(making / SINK, sink, meta)
+        descriptor = files.open(making / SINK)
+        try:
+            files.sync(descriptor)
+        finally:
+            files.close(descriptor)
+        catalog = Catalog(making, writable=True)
+        with catalog.transaction() as sql:
+            put(sql, session=meta.dumps(), frames=0)
+        catalog.close()
+        files.sync_folder(making)
+        try:
+            os.rename(making, path)  # fails if somebody else made it meanwhile, which is as good
+        except OSError:
+            if not (path / FILE).exists():
+                raise
+        files.sync_folder(path.parent)
+    finally:
+        if making.exists():
+            for entry in making.iterdir():
+                entry.unlink()
+            making.rmdir()
+
+
+def default_ram() -> int:
+    """A quarter of this machine's memory, in bytes."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 4
+    except (ValueError, OSError):
+        return 4 << 30
+
+
+def _remove_orphans(folder: SessionFolder) -> None:
+    """Remove segments that no catalog row names: a crash came between making them and committing them."""
+    known = {row.file for row in folder.catalog.segments()}
+    for path in folder.path.glob("segment-*.safetensors"):
+        if path.name not in known:
+            logger.info("%s was never committed; it is removed", path)
+            folder.files.unlink(path)

@@ -1,0 +1,166 @@
+"""What the writer does between commits: packs segments that have left the window, removes what is too old.
+
+Files change by making another one and swapping it in with one transaction; readers keep what they have open.
+"""
+
+import logging
+import threading
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from rekv.core import StorageConfig
+from rekv.store.catalog import FrameRow, SegmentRow, bump
+from rekv.store.codecs import codec
+from rekv.store.folder import Changes, SessionFolder, as_bytes
+from rekv.store.segment import WRITTEN, Layer, Segment
+
+logger = logging.getLogger(__name__)
+
+_FRAMES_AT_ONCE = 16
+
+
+class Maintenance:
+    """Keeps one session's folder small. Runs in the writer's thread, after a commit."""
+
+    def __init__(self, folder: SessionFolder, storage: StorageConfig) -> None:
+        self._folder, self._storage = folder, storage
+        self._lock = threading.Lock()
+        self._gone: list[int] = []
+        self._recoded: list[int] = []
+
+    def take(self) -> Changes | None:
+        """What has changed since the last call."""
+        with self._lock:
+            gone, self._gone = self._gone, []
+            recoded, self._recoded = self._recoded, []
+        return Changes(self._folder.frames, (), gone, recoded) if gone or recoded else None
+
+    def run(self, first_needed: int) -> None:
+        """Seal, thin and remove segments of frames below `first_needed`: the window does not need them any more."""
+        rows = self._folder.catalog.frames()
+        by_segment: dict[int, list[FrameRow]] = {}
+        for row in rows:
+            by_segment.setdefault(row.segment, []).append(row)
+        segments = [
+            row
+            for row in self._folder.catalog.segments()[:-1]  # the last one is being written
+            if by_segment.get(row.id) and by_segment[row.id][-1].id < first_needed
+        ]
+        newest = rows[-1].time if rows else 0.0
+        pinned = self._folder.catalog.pins()
+        for segment in segments:
+            frames = by_segment[segment.id]
+            keep = self._kept(frames, newest, pinned)
+            if not segment.sealed or len(keep) < len(frames):
+                self._rewrite(segment, frames, keep)
+        self._fit(segments, by_segment, pinned)
+
+    def _kept(self, frames: Sequence[FrameRow], newest: float, pinned: Sequence[tuple[float, float]]) -> list[FrameRow]:
+        """The frames of a segment that their age lets stay. A segment changes when all of it is old enough."""
+        age, storage = newest - frames[-1].time, self._storage
+        if storage.max_age is not None and age > storage.max_age:
+            return [frame for frame in frames if _is_pinned(frame, pinned)]
+        if storage.thin_after is not None and age > storage.thin_after:
+            return [frame for frame in frames if frame.id % storage.thin_keep == 0 or _is_pinned(frame, pinned)]
+        return list(frames)
+
+    def _fit(
+        self,
+        segments: Sequence[SegmentRow],
+        by_segment: dict[int, list[FrameRow]],
+        pinned: Sequence[tuple[float, float]],
+    ) -> None:
+        """Remove the oldest segments until the folder fits in its budget."""
+        if self._storage.disk is None:
+            return
+        for segment in segments:
+            if self._folder.bytes() <= self._storage.disk:
+                return
+            row = next((row for row in self._folder.catalog.segments() if row.id == segment.id), None)
+            if row is not None:
+                alive = {frame.id for frame in self._folder.catalog.frames() if frame.segment == row.id}
+                frames = [frame for frame in by_segment[segment.id] if frame.id in alive]
+                keep = [frame for frame in frames if _is_pinned(frame, pinned)]
+                if len(keep) < len(frames):
+                    self._rewrite(row, frames, keep)
+
+    def _rewrite(self, old: SegmentRow, frames: Sequence[FrameRow], keep: Sequence[FrameRow]) -> None:
+        """Replace a segment by one with the frames to keep, packed."""
+        if len(keep) == len(frames) and old.codec == self._folder.meta.codec:
+            with self._folder.catalog.transaction() as sql:
+                sql.execute("UPDATE segments SET sealed = 1 WHERE id = ?", (old.id,))
+            return
+        new = rewrite(self._folder, old, keep, self._folder.meta.codec) if keep else None
+        lost = {frame.id for frame in frames} - {frame.id for frame in keep}
+        with self._folder.catalog.transaction() as sql:
+            sql.executemany("DELETE FROM frames WHERE id = ?", [(frame,) for frame in lost])
+            sql.executemany("DELETE FROM thumbnails WHERE frame = ?", [(frame,) for frame in lost])
+            if new is None:
+                sql.execute("DELETE FROM segments WHERE id = ?", (old.id,))
+            else:
+                sql.executemany(
+                    "UPDATE frames SET slot = ? WHERE id = ?", [(slot, frame.id) for slot, frame in enumerate(keep)]
+                )
+                sql.execute(
+                    "UPDATE segments SET file = ?, slots = ?, codec = ?, bytes = ?, sealed = 1 WHERE id = ?",
+                    (new.file, new.slots, new.codec, new.bytes, old.id),
+                )
+            bump(sql, "segments_changed")
+            if lost:
+                bump(sql, "frames_changed")
+        self._folder.replace(old.id, new, [frame.id for frame in keep], lost)
+        self._folder.files.unlink(self._folder.path / old.file)
+        with self._lock:
+            self._gone += sorted(lost)
+            self._recoded += [frame.id for frame in keep]
+
+
+def rewrite(
+    folder: SessionFolder, old: SegmentRow, keep: Sequence[FrameRow], codec_name: str, to: Path | None = None
+) -> SegmentRow:
+    """Write frames of a segment to a new file, durably; without `to`, beside the old one. Returns its row."""
+    meta, source = folder.meta, folder.segment(old.id)
+    kept = _recode_name(old, codec_name)
+    path = (to or folder.path) / kept
+    codecs = [codec(codec_name, (heads, meta.tokens_per_frame, dim), meta.torch_dtype) for heads, dim in meta.layers]
+    layers = [
+        Layer((heads, meta.tokens_per_frame, dim), heads * dim, each.nbytes)
+        for (heads, dim), each in zip(meta.layers, codecs, strict=True)
+    ]
+    extra = {key: value for key, value in source.metadata.items() if key in ("session", "segment")}
+    new = Segment.create(
+        folder.files, path, slots=len(keep), layers=layers, dtype=meta.torch_dtype, codec=codec_name, metadata=extra
+    )
+    slots = np.array([frame.slot for frame in keep])
+    for layer, (heads, dim) in enumerate(meta.layers):
+        for start in range(0, len(keep), _FRAMES_AT_ONCE):
+            part = keep[start : start + _FRAMES_AT_ONCE]
+            if source.codec == codec_name:
+                packed = source.raw_blocks(layer, [frame.slot for frame in part])
+            else:
+                rows = torch.empty(len(part), 2, heads, meta.tokens_per_frame, dim, dtype=meta.torch_dtype)
+                folder.read(layer, [frame.id for frame in part], list(rows))
+                packed = [as_bytes(row) for row in codecs[layer].pack(rows)]
+            new.write_blocks(layer, start, packed)
+        index = source.index(layer, int(slots.min()), int(slots.max()) + 1)[slots - slots.min()]
+        new.write_index(layer, 0, index)
+    for name in ("frame", "time", "wall", "commit", "tokens"):
+        new.write_table(name, 0, source.table(name)[slots])
+    new.write_table("until", 0, [frame.until for frame in keep])
+    new.write_table("state", 0, [WRITTEN] * len(keep))
+    new.sync()
+    return SegmentRow(old.id, kept, len(keep), codec_name, path.stat().st_size, True)
+
+
+def _recode_name(old: SegmentRow, codec_name: str) -> str:
+    """A name that the segment has not had: files are never replaced."""
+    stem = old.file.removesuffix(".safetensors").split("-")
+    version = int(stem[2]) + 1 if len(stem) > 2 else 1
+    return f"{stem[0]}-{stem[1]}-{version:03d}.safetensors"
+
+
+def _is_pinned(frame: FrameRow, pinned: Iterable[tuple[float, float]]) -> bool:
+    return any(start <= frame.until and frame.time < until for start, until in pinned)

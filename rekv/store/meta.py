@@ -1,0 +1,66 @@
+"""What a session is: the model that made it, how its stream was encoded, what it stores per frame."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from rekv.core import EncodeConfig
+from rekv.errors import SessionError
+from rekv.store.fingerprint import Fingerprint
+
+
+@dataclass(frozen=True, slots=True)
+class SessionMeta:
+    """Written once, when the session is made: in its catalog, its sink and every segment."""
+
+    model: Fingerprint
+    encode: EncodeConfig
+    init_ids: tuple[int, ...]  # tokens of the init prompt
+    tokens_per_frame: int
+    layers: tuple[tuple[int, int], ...]  # kv_heads and head_dim of each
+    dtype: str  # in which blocks are computed
+    codec: str  # of sealed segments; open ones are raw
+    created: float  # seconds since the epoch
+
+    @property
+    def torch_dtype(self) -> torch.dtype:
+        dtype: torch.dtype = getattr(torch, self.dtype)
+        return dtype
+
+    @property
+    def bytes_per_frame(self) -> int:
+        """Bytes of one frame's blocks as computed, all layers."""
+        tokens = self.tokens_per_frame * self.torch_dtype.itemsize
+        return sum(2 * kv_heads * tokens * dim for kv_heads, dim in self.layers)
+
+    def dumps(self) -> str:
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def loads(cls, text: str) -> "SessionMeta":
+        values: dict[str, Any] = json.loads(text)
+        values["model"] = Fingerprint.loads(json.dumps(values["model"]))
+        values["encode"] = EncodeConfig(**values["encode"])
+        values["init_ids"] = tuple(values["init_ids"])
+        values["layers"] = tuple((heads, dim) for heads, dim in values["layers"])
+        return cls(**values)
+
+    def require_same_encoding(self, other: EncodeConfig, init_ids: Sequence[int], where: str) -> None:
+        """Raise unless frames encoded with `other` continue this session."""
+        ours, theirs = (_shown(config) for config in (self.encode, other))
+        wrong = [f"{name} {ours[name]} (now {theirs[name]})" for name in ours if ours[name] != theirs[name]]
+        if not wrong and tuple(init_ids) != self.init_ids:
+            wrong = ["another init prompt"]
+        if wrong:
+            raise SessionError(
+                f"{where} was encoded with {', '.join(wrong)}: appending needs the same settings; leave them out, "
+                f"or start another session"
+            )
+
+
+def _shown(config: EncodeConfig) -> Mapping[str, object]:
+    """The settings that shape a memory; the init prompt counts by its tokens."""
+    return {name: value for name, value in asdict(config).items() if name not in ("frames_per_call", "init_prompt")}

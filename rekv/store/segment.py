@@ -1,0 +1,286 @@
+"""A segment: the blocks of some frames in one file, a legal safetensors file from the moment it exists.
+
+The file is made at its full size, sparse, with a slot for each frame; what is not written reads as zeros.
+docs/store-format.md specifies it.
+"""
+
+import json
+import struct
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from rekv.errors import StoreError
+from rekv.store.files import Files
+
+FORMAT = "rekv-segment"
+VERSION = 1
+PAGE = 4096
+EMPTY, WRITTEN = 0, 1
+
+_NUMPY = {"I64": "<i8", "F64": "<f8", "U32": "<u4", "I32": "<i4", "F32": "<f4", "U8": "u1"}
+_TORCH = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.uint8: "U8"}
+_BITS = {"I64": 64, "F64": 64, "U32": 32, "I32": 32, "F32": 32, "F16": 16, "BF16": 16, "U8": 8}
+
+# Per slot, one value or a few: (name, type, layers first, further dimensions).
+_TABLES = (
+    ("frame", "I64", False, ()),  # id
+    ("time", "F64", False, ()),  # seconds
+    ("until", "F64", False, ()),  # seconds: the last near-duplicate that this frame stands for
+    ("wall", "F64", False, ()),  # seconds since the epoch, or NaN
+    ("commit", "I64", False, (3,)),  # frames of the session after the call that made it; the window then: first, slots
+    ("offset", "I64", True, ()),  # of the block, from the start of the layer's blocks
+    ("size", "I64", True, ()),  # of the block, in bytes
+    ("crc", "U32", True, ()),  # of the block
+    ("index_crc", "U32", True, ()),  # of the representative key
+    ("tokens", "I32", False, ()),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """What one layer stores per frame."""
+
+    shape: tuple[int, int, int]  # kv_heads, tokens, head_dim
+    width: int  # of the representative key: kv_heads * head_dim
+    nbytes: int  # of one block as stored
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a tensor lies in the file."""
+
+    type: str
+    shape: tuple[int, ...]
+    start: int  # bytes from the file's start
+
+    @property
+    def nbytes(self) -> int:
+        return int(np.prod(self.shape, dtype=np.int64)) * _BITS[self.type] // 8
+
+    @property
+    def row(self) -> int:
+        """Bytes of one entry along the first dimension."""
+        return self.nbytes // self.shape[0]
+
+
+class Segment:
+    """An open segment. Reads may run in many threads; one thread writes."""
+
+    def __init__(self, files: Files, path: Path, *, writable: bool = False) -> None:
+        """Open an existing segment. Raises `StoreError` if it is not one, and `OSError` if it cannot be opened."""
+        self._files, self.path = files, path
+        self._tables: tuple[NDArray[Any], NDArray[Any], NDArray[Any]] | None = None
+        self._descriptor = files.open(path, writable=writable)
+        try:
+            self.metadata, self.places = _read_header(files, self._descriptor, path)
+        except BaseException:
+            files.close(self._descriptor)
+            raise
+        self.slots = self.places["frame"].shape[0]
+        self.layers = self.places["crc"].shape[0]
+
+    @classmethod
+    def create(
+        cls,
+        files: Files,
+        path: Path,
+        *,
+        slots: int,
+        layers: Sequence[Layer],
+        dtype: torch.dtype,
+        codec: str,
+        metadata: Mapping[str, str],
+    ) -> "Segment":
+        """Make the file, durably but for its content. `metadata` comes beside the format's own."""
+        header, size = _header(slots, layers, dtype, codec, metadata)
+        descriptor = files.create(path, size)
+        try:
+            files.write(descriptor, [memoryview(header)], 0)
+            files.sync(descriptor)
+        finally:
+            files.close(descriptor)
+        files.sync_folder(path.parent)
+        return cls(files, path, writable=True)
+
+    @property
+    def codec(self) -> str:
+        return self.metadata["codec"]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """In which blocks were computed."""
+        dtype: torch.dtype = getattr(torch, self.metadata["dtype"])
+        return dtype
+
+    @cached_property
+    def layout(self) -> list[Layer]:
+        return [Layer(tuple(x["shape"]), x["width"], x["nbytes"]) for x in json.loads(self.metadata["layers"])]
+
+    # -- writing -----------------------------------------------------------------------------------------------
+
+    def write_blocks(self, layer: int, slot: int, blocks: Sequence[memoryview]) -> None:
+        """Write blocks into slots slot, slot + 1, ... of a layer, with their checksums."""
+        place = self.places[f"layer.{layer}.blocks"]
+        sizes = np.array([block.nbytes for block in blocks], np.int64)
+        offsets = slot * place.row + np.arange(len(blocks), dtype=np.int64) * place.row
+        if (sizes != place.row).any():
+            raise StoreError(f"{self.path.name} takes blocks of {place.row} bytes, not {sizes.tolist()}")
+        self._files.write(self._descriptor, blocks, place.start + slot * place.row)
+        crcs = np.array([zlib.crc32(block) for block in blocks], np.uint32)
+        for name, values in (("offset", offsets), ("size", sizes), ("crc", crcs)):
+            self._write_row(name, layer, slot, values)
+        self.forget_tables()
+
+    def write_index(self, layer: int, slot: int, rows: NDArray[np.float32]) -> None:
+        """Write representative keys (n, width)."""
+        place = self.places[f"layer.{layer}.index"]
+        rows = np.ascontiguousarray(rows, "<f4")
+        self._files.write(self._descriptor, [rows.data.cast("B")], place.start + slot * place.row)
+        crcs = np.array([zlib.crc32(row.data) for row in rows], np.uint32)
+        self._write_row("index_crc", layer, slot, crcs)
+
+    def write_table(self, name: str, slot: int, values: Any) -> None:
+        """Write a per-slot table from `slot` on."""
+        place = self.places[name]
+        data = np.ascontiguousarray(values, _NUMPY[place.type])
+        self._files.write(self._descriptor, [data.data.cast("B")], place.start + slot * place.row)
+
+    def sync(self) -> None:
+        self._files.sync(self._descriptor)
+
+    # -- reading -----------------------------------------------------------------------------------------------
+
+    def table(self, name: str) -> NDArray[Any]:
+        """Read a whole table: per slot, or (layers, slots)."""
+        place = self.places[name]
+        data = np.empty(place.shape, _NUMPY[place.type])
+        self._read(data.data.cast("B"), place.start)
+        return data
+
+    def blocks_table(self, layer: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.uint32]]:
+        """Offset, size and checksum of each slot's block in a layer; kept until `forget_tables`."""
+        offset, size, crc = self._tables or (self.table("offset"), self.table("size"), self.table("crc"))
+        self._tables = (offset, size, crc)
+        return offset[layer], size[layer], crc[layer]
+
+    def forget_tables(self) -> None:
+        """The segment has been written to: its tables are read again when they are needed."""
+        self._tables = None
+
+    def index(self, layer: int, start: int, stop: int) -> NDArray[np.float32]:
+        """Representative keys of slots start..stop-1: (slots, width)."""
+        place = self.places[f"layer.{layer}.index"]
+        data = np.empty((stop - start, place.shape[1]), "<f4")
+        if stop > start:
+            self._read(data.data.cast("B"), place.start + start * place.row)
+        return data
+
+    def read_at(self, layer: int, offset: int, buffers: Sequence[memoryview]) -> int:
+        """Fill buffers from a layer's blocks, one behind the other; return the bytes that were there."""
+        place = self.places[f"layer.{layer}.blocks"]
+        return self._files.read(self._descriptor, buffers, place.start + offset)
+
+    def raw_blocks(self, layer: int, slots: Sequence[int]) -> list[memoryview]:
+        """Blocks as they are stored."""
+        offset, size, crc = self.blocks_table(layer)
+        blocks = []
+        for slot in slots:
+            block = memoryview(bytearray(int(size[slot])))
+            if self.read_at(layer, int(offset[slot]), [block]) < block.nbytes or zlib.crc32(block) != crc[slot]:
+                raise StoreError(f"{self.path.name}: slot {slot} of layer {layer} is damaged")
+            blocks.append(block)
+        return blocks
+
+    def announce(self, layer: int, offset: int, size: int) -> None:
+        """Say what will be read soon."""
+        self._files.announce(self._descriptor, self.places[f"layer.{layer}.blocks"].start + offset, size)
+
+    def close(self) -> None:
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            self._files.close(descriptor)
+
+    def __del__(self) -> None:
+        if getattr(self, "_descriptor", -1) >= 0:
+            self.close()
+
+    def _write_row(self, name: str, layer: int, slot: int, values: NDArray[Any]) -> None:
+        place = self.places[name]
+        data = np.ascontiguousarray(values, _NUMPY[place.type])
+        entry = _BITS[place.type] // 8
+        start = place.start + layer * place.row + slot * entry
+        self._files.write(self._descriptor, [data.data.cast("B")], start)
+
+    def _read(self, buffer: memoryview, offset: int) -> None:
+        done = self._files.read(self._descriptor, [buffer], offset)
+        if done < buffer.nbytes:
+            raise StoreError(f"{self.path} ends early; it was cut: `rekv verify --repair` saves what is whole")
+
+
+def _header(
+    slots: int, layers: Sequence[Layer], dtype: torch.dtype, codec: str, metadata: Mapping[str, str]
+) -> tuple[bytes, int]:
+    """The file's first bytes and its size."""
+    tensors: list[tuple[str, str, tuple[int, ...]]] = []
+    for name, kind, per_layer, further in _TABLES:
+        tensors.append((name, kind, (len(layers), slots) if per_layer else (slots, *further)))
+    tensors += [(f"layer.{i}.index", "F32", (slots, layer.width)) for i, layer in enumerate(layers)]
+    for i, layer in enumerate(layers):
+        if codec == "raw":
+            tensors.append((f"layer.{i}.blocks", _TORCH[dtype], (slots, 2, *layer.shape)))
+        else:
+            tensors.append((f"layer.{i}.blocks", "U8", (slots, layer.nbytes)))
+    tensors.append(("state", "U8", (slots,)))
+    entries: dict[str, Any] = {
+        "__metadata__": {
+            "format": FORMAT,
+            "version": str(VERSION),
+            "codec": codec,
+            "dtype": str(dtype).removeprefix("torch."),
+            "layers": json.dumps([{"shape": x.shape, "width": x.width, "nbytes": x.nbytes} for x in layers]),
+            **metadata,
+        }
+    }
+    start = 0
+    for name, kind, shape in tensors:
+        end = start + Place(kind, shape, 0).nbytes
+        entries[name] = {"dtype": kind, "shape": shape, "data_offsets": [start, end]}
+        start = end
+    text = json.dumps(entries, separators=(",", ":")).encode()
+    text += b" " * (-(len(text) + 8) % PAGE)
+    return struct.pack("<Q", len(text)) + text, 8 + len(text) + start
+
+
+def _read_header(files: Files, descriptor: int, path: Path) -> tuple[dict[str, str], dict[str, Place]]:
+    begin = bytearray(8)
+    damaged = StoreError(f"{path} is not a whole segment: its header is damaged; run `rekv verify --repair`")
+    if files.read(descriptor, [memoryview(begin)], 0) < 8:
+        raise damaged
+    (length,) = struct.unpack("<Q", begin)
+    if not 2 <= length <= 100_000_000:
+        raise damaged
+    text = bytearray(length)
+    if files.read(descriptor, [memoryview(text)], 8) < length:
+        raise damaged
+    try:
+        header = json.loads(bytes(text))
+        metadata = header.pop("__metadata__")
+        places = {
+            name: Place(x["dtype"], tuple(x["shape"]), 8 + length + x["data_offsets"][0]) for name, x in header.items()
+        }
+        if metadata["format"] != FORMAT or not all(name in places for name, *_ in _TABLES):
+            raise damaged
+        version = int(metadata["version"])
+    except (ValueError, KeyError, TypeError, IndexError) as error:
+        raise damaged from error
+    if version > VERSION:
+        raise StoreError(f"{path} has format {version}, this rekv reads up to {VERSION}; install a newer rekv")
+    return metadata, places

@@ -1,0 +1,356 @@
+"""Writing a session behind the encoder's back: a thread that takes frames from RAM to disk and commits them."""
+
+import logging
+import math
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from time import monotonic
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from rekv.errors import RekvError, StoreError
+from rekv.store.catalog import FILE, FrameRow, SegmentRow, put
+from rekv.store.folder import SessionFolder, as_bytes
+from rekv.store.maintenance import Maintenance
+from rekv.store.segment import WRITTEN, Layer, Segment
+
+logger = logging.getLogger(__name__)
+
+COMMIT_SECONDS = 1.0
+COMMIT_BYTES = 64 << 20
+SEGMENT_BYTES = 512 << 20
+SEGMENT_SLOTS = (16, 4096)  # fewest and most
+
+
+class Encoded(Protocol):
+    """What the writer takes frames from: the memory of the session."""
+
+    def blocks_of(self, layer: int, frames: range) -> Sequence[Tensor]:
+        """Blocks in host memory, each (2, kv_heads, tokens, head_dim)."""
+
+    def representatives_of(self, layer: int, frames: range) -> Tensor:
+        """Representative keys (len(frames), kv_heads * head_dim), fp32 on the CPU."""
+
+
+@dataclass(frozen=True, slots=True)
+class FrameNote:
+    """What is stored of a frame besides its blocks."""
+
+    time: float
+    wall: float | None = None
+    thumbnail: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """The state of a session after an encode call."""
+
+    frames: int  # of the session
+    window: tuple[int, int]  # its first token, its slots
+    notes: Sequence[FrameNote]  # of the frames this call added
+    until: Mapping[int, float] = field(default_factory=dict)  # frames whose span grew, seconds
+    duplicates: bytes | None = None  # what the next frame is compared with
+
+
+class Writer(threading.Thread):
+    """Writes frames as they are committed in memory; makes them durable every second, or every 64 MiB.
+
+    After an error it stands still, and whoever encodes is told; `retry` lets it go on where it stopped.
+    """
+
+    def __init__(
+        self,
+        folder: SessionFolder,
+        encoded: Encoded,
+        maintenance: Maintenance,
+        *,
+        segment_bytes: int | None = None,
+    ) -> None:
+        super().__init__(name=f"rekv-write-{folder.path.name}", daemon=True)
+        self._folder, self._encoded, self._meta = folder, encoded, folder.meta
+        self.written = folder.frames  # frames below are in files, if not yet durable
+        self.durable = folder.frames  # frames below are committed
+        self.maintenance = maintenance
+        least, most = SEGMENT_SLOTS
+        self._slots = min(most, max(least, (segment_bytes or SEGMENT_BYTES) // self._meta.bytes_per_frame))
+        self._changed = threading.Condition()
+        self._commits: list[Commit] = []  # not yet written
+        self._uncommitted: list[tuple[Commit, list[FrameRow]]] = []  # written, but not durable
+        self._new_segments: list[SegmentRow] = []
+        self._touched: set[int] = set()
+        self._current: tuple[SegmentRow, Segment, int] | None = None  # with the next free slot
+        self._bytes = 0  # since the last commit
+        self._last_commit = monotonic()
+        self._error: Exception | None = None
+        self._flushing = 0
+        self._closing = False
+        self._identity = _identity(folder)
+
+    # -- called by the encoder ---------------------------------------------------------------------------------
+
+    def submit(self, commit: Commit) -> None:
+        """Take over the frames of an encode call. Returns at once; raises if an earlier call could not be written."""
+        with self._changed:
+            self._commits.append(commit)
+            self._changed.notify_all()
+        self.check()
+
+    def check(self) -> None:
+        """Raise what stopped the writer."""
+        error = self._error
+        if error is not None:
+            last = self._commits[-1].frames if self._commits else self.written
+            raise StoreError(
+                f"{self._folder.path} cannot be written: {_reason(error)}. {self.durable} frames are safe, "
+                f"{last - self.durable} more are in memory: mend this and append or flush again, nothing is lost"
+            ) from error
+
+    def retry(self) -> None:
+        """Go on after an error."""
+        with self._changed:
+            self._error = None
+            self._changed.notify_all()
+
+    def wait_for_room(self) -> bool:
+        """Return when more frames have been written; False if there are none left to write."""
+        with self._changed:
+            before = self.written
+            if not self._commits:
+                return False
+            while self.written == before and self._error is None and self.is_alive():
+                self._changed.wait()
+        self.check()
+        return True
+
+    def flush(self) -> None:
+        """Return when all that was submitted is durable."""
+        with self._changed:
+            self._flushing += 1
+            self._changed.notify_all()
+            try:
+                while (self._commits or self._uncommitted) and self._error is None and self.is_alive():
+                    self._changed.wait()
+            finally:
+                self._flushing -= 1
+        self.check()
+
+    def close(self) -> None:
+        """Make everything durable and end the thread, also if that fails."""
+        try:
+            self.flush()
+        finally:
+            with self._changed:
+                self._closing = True
+                self._changed.notify_all()
+            self.join()
+
+    # -- the thread --------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        while self._wait_for_work():
+            try:
+                self._work()
+            except (OSError, RekvError) as error:
+                logger.warning("%s: %s", self._folder.path, _reason(error))
+                self._stop_with(error)
+            except Exception as error:
+                logger.exception("%s", self._folder.path)
+                self._stop_with(error)
+
+    def _wait_for_work(self) -> bool:
+        with self._changed:
+            while not self._closing:
+                if self._error is None and (self._commits or self._is_due()):
+                    return True
+                due_in = COMMIT_SECONDS - (monotonic() - self._last_commit) if self._uncommitted else None
+                self._changed.wait(None if due_in is None or self._error else max(due_in, 0.001))
+            return False
+
+    def _is_due(self) -> bool:
+        if not self._uncommitted:
+            return False
+        late = monotonic() - self._last_commit >= COMMIT_SECONDS
+        return late or self._bytes >= COMMIT_BYTES or (self._flushing > 0 and not self._commits)
+
+    def _work(self) -> None:
+        if self._commits:
+            commit = self._commits[0]
+            rows = self._write(commit)
+            with self._changed:
+                self._commits.pop(0)
+                self._uncommitted.append((commit, rows))
+                self.written = commit.frames
+                self._changed.notify_all()
+        if self._is_due():
+            self._commit()
+            with self._changed:
+                self._changed.notify_all()
+
+    def _stop_with(self, error: Exception) -> None:
+        with self._changed:
+            self._error = error
+            self._changed.notify_all()
+
+    # -- files first -------------------------------------------------------------------------------------------
+
+    def _write(self, commit: Commit) -> list[FrameRow]:
+        """Write the frames of one encode call, or nothing: after an error all of it is written again."""
+        if not self._uncommitted:
+            self._last_commit = monotonic()
+        before = self._current, self._new_segments.copy(), self._bytes
+        try:
+            return self._write_to_segments(commit)
+        except BaseException:
+            self._current, self._new_segments, self._bytes = before
+            raise
+
+    def _write_to_segments(self, commit: Commit) -> list[FrameRow]:
+        rows: list[FrameRow] = []
+        frame = self.written
+        while frame < commit.frames:
+            segment_row, segment, slot = self._segment()
+            frames = range(frame, min(commit.frames, frame + segment_row.slots - slot))
+            notes = commit.notes[frame - self.written : frames.stop - self.written]
+            self._write_frames(segment, slot, frames, notes, commit)
+            self._touched.add(segment_row.id)
+            new = [
+                FrameRow(f, segment_row.id, slot + i, note.time, note.time, note.wall)
+                for i, (f, note) in enumerate(zip(frames, notes, strict=True))
+            ]
+            self._folder.locate(new)
+            rows += new
+            self._current = (segment_row, segment, slot + len(frames))
+            frame = frames.stop
+        return rows
+
+    def _write_frames(
+        self, segment: Segment, slot: int, frames: range, notes: Sequence[FrameNote], commit: Commit
+    ) -> None:
+        for layer in range(len(self._meta.layers)):
+            blocks = [as_bytes(row) for row in self._encoded.blocks_of(layer, frames)]
+            segment.write_blocks(layer, slot, blocks)
+            segment.write_index(layer, slot, self._encoded.representatives_of(layer, frames).numpy())
+            self._bytes += sum(block.nbytes for block in blocks)
+        n = len(frames)
+        times = [note.time for note in notes]
+        tables: dict[str, NDArray[np.generic] | list[int] | list[float]] = {
+            "frame": list(frames),
+            "time": times,
+            "until": times,
+            "wall": [math.nan if note.wall is None else note.wall for note in notes],
+            "commit": np.tile(np.array([commit.frames, *commit.window]), (n, 1)),
+            "tokens": [self._meta.tokens_per_frame] * n,
+            "state": [WRITTEN] * n,
+        }
+        for name, values in tables.items():
+            segment.write_table(name, slot, values)
+
+    def _segment(self) -> tuple[SegmentRow, Segment, int]:
+        """The segment to write to next, and its first free slot."""
+        if self._current is None:
+            self._current = self._last_segment()
+        if self._current is None or self._current[2] == self._current[0].slots:
+            self._current = self._new_segment(0 if self._current is None else self._current[0].id + 1)
+        return self._current
+
+    def _last_segment(self) -> tuple[SegmentRow, Segment, int] | None:
+        """Where an earlier process stopped, if there is room left."""
+        rows = self._folder.catalog.segments()
+        if not rows:
+            return None
+        row = rows[-1]
+        if row.sealed:
+            return self._new_segment(row.id + 1)
+        used = [frame.slot + 1 for frame in self._folder.catalog.frames() if frame.segment == row.id]
+        segment = Segment(self._folder.files, self._folder.path / row.file, writable=True)
+        self._folder.know(row, segment)
+        return row, segment, max(used, default=0)
+
+    def _new_segment(self, number: int) -> tuple[SegmentRow, Segment, int]:
+        name = f"segment-{number:06d}.safetensors"
+        path = self._folder.path / name
+        itemsize = self._meta.torch_dtype.itemsize
+        layers = [
+            Layer(
+                (kv_heads, self._meta.tokens_per_frame, dim),
+                kv_heads * dim,
+                2 * kv_heads * self._meta.tokens_per_frame * dim * itemsize,
+            )
+            for kv_heads, dim in self._meta.layers
+        ]
+        try:
+            segment = Segment.create(
+                self._folder.files,
+                path,
+                slots=self._slots,
+                layers=layers,
+                dtype=self._meta.torch_dtype,
+                codec="raw",
+                metadata={"session": self._meta.dumps(), "segment": str(number)},
+            )
+        except OSError:
+            self._folder.files.unlink(path)
+            raise
+        row = SegmentRow(number, name, self._slots, "raw", path.stat().st_size, False)
+        self._folder.know(row, segment)
+        self._new_segments.append(row)
+        return row, segment, 0
+
+    # -- then the catalog --------------------------------------------------------------------------------------
+
+    def _commit(self) -> None:
+        """Make what was written durable, then visible to everyone, in that order."""
+        if _identity(self._folder) != self._identity:
+            raise StoreError("the folder was removed or replaced while it was written")
+        for number in sorted(self._touched):
+            self._folder.segment(number).sync()
+        commits = [commit for commit, _ in self._uncommitted]
+        rows = [row for _, rows in self._uncommitted for row in rows]
+        notes = [note for commit in commits for note in commit.notes]
+        until = {frame: time for commit in commits for frame, time in commit.until.items()}
+        last = commits[-1]
+        with self._folder.catalog.transaction() as sql:
+            sql.executemany(
+                "INSERT INTO segments (id, file, slots, codec, bytes) VALUES (?, ?, ?, ?, ?)",
+                [(row.id, row.file, row.slots, row.codec, row.bytes) for row in self._new_segments],
+            )
+            sql.executemany(
+                "INSERT INTO frames (id, segment, slot, time, until, wall) VALUES (?, ?, ?, ?, ?, ?)",
+                [(row.id, row.segment, row.slot, row.time, row.until, row.wall) for row in rows],
+            )
+            sql.executemany("UPDATE frames SET until = ? WHERE id = ?", [(t, f) for f, t in until.items()])
+            sql.executemany(
+                "INSERT OR REPLACE INTO thumbnails (frame, jpeg) VALUES (?, ?)",
+                [(row.id, note.thumbnail) for row, note in zip(rows, notes, strict=True) if note.thumbnail is not None],
+            )
+            put(sql, frames=last.frames, window_first=last.window[0], window_slots=last.window[1])
+            if last.duplicates is not None:
+                put(sql, duplicates=last.duplicates.hex())
+        full = bool(self._new_segments)  # a segment was filled up: there may be something to seal, or to remove
+        self._new_segments, self._touched, self._bytes = [], set(), 0
+        self._last_commit = monotonic()
+        self._folder.frames = last.frames
+        with self._changed:
+            self.durable = last.frames
+            self._uncommitted = []
+        if full:
+            first = max(0, last.window[0] - len(self._meta.init_ids)) // self._meta.tokens_per_frame
+            self.maintenance.run(first)
+
+
+def _identity(folder: SessionFolder) -> tuple[int, int]:
+    try:
+        status = (folder.path / FILE).stat()
+    except OSError as error:
+        raise StoreError(f"the folder is gone ({error.strerror}); is its disk still there?") from error
+    return status.st_dev, status.st_ino
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror}{f' ({error.filename})' if error.filename else ''}"
+    return str(error) or type(error).__name__
