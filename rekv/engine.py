@@ -7,7 +7,7 @@ ask:    question -> each layer retrieves and attends -> [sink | retrieved] -> pr
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import fields, replace
+from dataclasses import fields
 from functools import cached_property
 from pathlib import Path
 from time import perf_counter
@@ -30,7 +30,7 @@ from rekv.models.base import VideoLM
 from rekv.retrieval import Given, Internal, Retriever, in_scope
 from rekv.sources.thumbnail import thumbnail
 from rekv.store.fingerprint import Fingerprint, fingerprint
-from rekv.store.keeper import Keeper, default_ram
+from rekv.store.keeper import Keeper
 from rekv.store.store import Store
 from rekv.store.writer import FrameNote
 from rekv.turns import Turns
@@ -100,7 +100,7 @@ class Session:
         self.model = model
         self.config = config
         self.storage = storage or StorageConfig()
-        self._keeper = keeper
+        self.keeper = keeper
         self._writer = threading.Lock()
         self._reference: bytes | None = None  # what near-duplicates of the last frame are recognised by
         stored = keeper.meta if keeper is not None and keeper.exists else None
@@ -190,14 +190,14 @@ class Session:
 
     def flush(self) -> None:
         """Return when all that was appended is safe from a power cut. Raises `StoreError` if it cannot be."""
-        if self._keeper is not None:
-            self._keeper.flush()
+        if self.keeper is not None:
+            self.keeper.flush()
 
     def close(self) -> None:
         """Make everything durable and let other processes append. Reading goes on; appending begins anew."""
-        if self._keeper is not None:
+        if self.keeper is not None:
             with self._writer:
-                self._keeper.close()
+                self.keeper.close()
 
     def __enter__(self) -> Self:
         return self
@@ -208,19 +208,19 @@ class Session:
     @property
     def name(self) -> str | None:
         """Its name in the store."""
-        return None if self._keeper is None else self._keeper.path.name
+        return None if self.keeper is None else self.keeper.path.name
 
     # -- append, step by step ----------------------------------------------------------------------------------
 
     def _begin(self) -> Distinct:
         """In a store, become the session's one writer and go on where it stopped."""
-        if self._keeper is not None:
-            if self._keeper.writing:
-                self._keeper.retry()
+        if self.keeper is not None:
+            if self.keeper.writing:
+                self.keeper.retry()
             else:
                 with self.model.turns.take():
                     init = self.model.family.init_ids(self.config.init_prompt)
-                    self._reference = self._keeper.begin(self.memory, self.config, init)
+                    self._reference = self.keeper.begin(self.memory, self.config, init)
         return Distinct(self.config, self.memory.frames, self._reference)
 
     def _keep(self, distinct: Distinct, batch: Sequence[Frame] = ()) -> None:
@@ -228,9 +228,9 @@ class Session:
         extended = distinct.extended(self.memory.frames)
         self.memory.table.until.update(extended)
         self._reference = distinct.state
-        if self._keeper is not None and (batch or extended):
+        if self.keeper is not None and (batch or extended):
             notes = [FrameNote(frame.time, frame.wall, thumbnail(frame.image)) for frame in batch]
-            self._keeper.commit(self.memory, notes, extended, distinct.state)
+            self.keeper.commit(self.memory, notes, extended, distinct.state)
 
     def _frames_of(self, frames: Source | Frame | Iterable[Frame]) -> Iterator[Frame]:
         if isinstance(frames, Frame):
@@ -263,8 +263,8 @@ class Session:
                 f"{family.name} made {tuple(features.shape[:2])} (frames, tokens) of {len(batch)} frames; "
                 f"it promised {family.tokens_per_frame} tokens per frame"
             )
-        if self._keeper is not None:
-            self._keeper.settle(self.memory)
+        if self.keeper is not None:
+            self.keeper.refresh(self.memory)
         self._forward([frame.time for frame in batch], inputs_embeds=features.flatten(0, 1)[None])
 
     def _forward(self, times: Sequence[float], **inputs: Tensor) -> None:
@@ -291,8 +291,8 @@ class Session:
         Frames that turn out to be damaged on disk are left out, of this question and those after it.
         """
         memory, warnings = self.memory, list[str]()
-        if self._keeper is not None:
-            self._keeper.refresh(memory)
+        if self.keeper is not None:
+            self.keeper.refresh(memory)
         ids = self.model.family.question_ids(question)
         room = max(len(ids), len(prompt) + config.max_new_tokens)
         while True:
@@ -306,8 +306,8 @@ class Session:
                 run(self.model.decoder, asked, input_ids=torch.tensor([ids], device=self.model.family.device))
             except DamagedError as error:
                 memory.table.leave_out(error.frames)
-                if self._keeper is not None:
-                    self._keeper.note_damage(error)
+                if self.keeper is not None:
+                    self.keeper.note_damage(error)
                 warnings.append(str(error))
                 if not set(error.frames) & set(visible):
                     raise

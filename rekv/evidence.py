@@ -12,7 +12,8 @@ from rekv.memory.frames import FrameTable
 def evidence(retrieval: Retrieval, table: FrameTable, period: float) -> tuple[Span, ...]:
     """Merge neighbouring picks into spans, best score first.
 
-    A frame lasts until the next one, the newest that the question could see for `period` seconds. These frames were read; that they caused the answer is not claimed.
+    A frame lasts until the next one, the newest that the question could see for `period` seconds. These frames
+    were read; that they caused the answer is not claimed.
     """
     scores = dict(zip(retrieval.candidates, standard_scores(retrieval.scores).tolist(), strict=True))
     seen = retrieval.candidates[-1] + 1 if retrieval.candidates else 0

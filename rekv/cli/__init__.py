@@ -20,9 +20,18 @@ class Verb(NamedTuple):
 
 
 VERBS: Mapping[str, Verb] = {
-    "ask": Verb("rekv.cli.ask:ask", "Ask questions of a video."),
+    "ask": Verb("rekv.cli.ask:ask", "Ask questions of a video or of a session."),
     "demo": Verb("rekv.cli.demo:demo", "Play a generated video as a stream and ask questions as it goes."),
     "doctor": Verb("rekv.cli.doctor:doctor", "Say what this machine has, and what to do about what is missing."),
+    "export": Verb("rekv.cli.archive:export", "Write a session to one file, to be kept or carried elsewhere."),
+    "import": Verb("rekv.cli.archive:import_", "Add a session from a file that `rekv export` wrote."),
+    "ingest": Verb("rekv.cli.ingest:ingest", "Read a video into a session, which stays on disk."),
+    "ls": Verb("rekv.cli.sessions:ls", "List the sessions."),
+    "pin": Verb("rekv.cli.pin:pin", "Keep a time span of a session from being removed."),
+    "prune": Verb("rekv.cli.prune:prune", "Remove the oldest frames of all sessions, to make room."),
+    "rm": Verb("rekv.cli.sessions:rm", "Delete sessions."),
+    "show": Verb("rekv.cli.sessions:show", "Say what is in a session."),
+    "verify": Verb("rekv.cli.verify:verify", "Check a session's files, and mend what can be mended."),
 }
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from rekv.cli.screen import format_bytes, format_seconds
+from rekv.cli.screen import format_bytes, format_seconds, printable
 from rekv.timecode import format_span
 
 if TYPE_CHECKING:
@@ -32,6 +32,8 @@ def show(answer: "Answer", choices: Sequence[str], console: Console) -> None:
         console.print(f"  {'' if i else 'evidence':8} {describe(span, len(answer.retrieval.frames))}")
     if (more := len(answer.evidence) - MOST_SPANS) > 0:
         console.print(f"           and {more} more (all of them: --json)", style="dim")
+    for warning in answer.warnings:
+        console.print(f"  Warning: {printable(warning)}", style="yellow")
     console.print(f"  {footer(answer)}\n", style="dim")
 
 
@@ -46,9 +48,19 @@ def footer(answer: "Answer") -> str:
     per_layer = max(map(len, answer.retrieval.frames), default=0)
     return (
         f"{answer.frames_seen} frames seen, {per_layer} per layer read "
-        f"({format_bytes(sum(answer.bytes_read.values()))}); "
+        f"({where_from(answer)}); "
         f"first token {format_seconds(first)}, total {format_seconds(timings.total)}"
     )
+
+
+def where_from(answer: "Answer") -> str:
+    """In which tier the blocks were that a question read."""
+    names = {"gpu": "GPU", "ram": "RAM", "disk": "disk"}
+    tiers = [
+        f"{names[tier]} {read.blocks} blocks, {format_bytes(read.bytes)}, {format_seconds(read.seconds)}"
+        for tier, read in answer.reads.items()
+    ]
+    return "; ".join(tiers) or "no blocks"
 
 
 def chosen(text: str, choices: Sequence[str]) -> str | None:
@@ -63,9 +75,12 @@ def chosen(text: str, choices: Sequence[str]) -> str | None:
 
 
 def as_json(
-    answer: "Answer", session: "Session", config: "AskConfig", choices: Sequence[str], video: str
+    answer: "Answer", session: "Session", config: "AskConfig", choices: Sequence[str], video: str | None
 ) -> dict[str, Any]:
-    """Everything about an answer. Times are in seconds; `frames` are those that any layer read."""
+    """Everything about an answer. Times are in seconds; `frames` are those that any layer read.
+
+    `video` is the file that was read for it; None where a session in a store is asked.
+    """
     from rekv.evidence import standard_scores
 
     retrieval, family = answer.retrieval, session.model.family
@@ -94,5 +109,12 @@ def as_json(
             "device": str(family.device),
             "dtype": str(family.dtype).removeprefix("torch."),
         },
-        "video": {"path": video, "frames": session.memory.frames},
+        "warnings": list(answer.warnings),
+        **_of(session, video),
     }
+
+
+def _of(session: "Session", video: str | None) -> dict[str, Any]:
+    if video is None:
+        return {"session": {"name": session.name, "frames": session.memory.frames}}
+    return {"video": {"path": video, "frames": session.memory.frames}}

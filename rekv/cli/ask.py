@@ -1,4 +1,4 @@
-"""`rekv ask`: read a video once, then answer questions of it."""
+"""`rekv ask`: answer questions of a video, which is read once, or of a session that is on disk."""
 
 import json
 from collections.abc import Sequence
@@ -9,25 +9,29 @@ import click
 from rich.console import Console
 
 from rekv.cli.loading import load_model
-from rekv.cli.options import PictureFile, Time, given, readable_part
+from rekv.cli.options import PictureFile, Size, Time, given, readable_part, store_option
 from rekv.cli.screen import notes, printable
 
 if TYPE_CHECKING:
-    from rekv.core import Answer, AskConfig
+    from rekv.core import Answer, AskConfig, Image
     from rekv.engine import Model, Session
 
 MOST_CHOICES = 26  # they are lettered
 
 
 @click.command()
-@click.argument("video")
-@click.argument("questions", metavar="QUESTION...", nargs=-1, required=True)
-@click.option("--model", help="An alias such as llava_ov_7b, a local folder or a Hub name.  [default: built-in]")
+@click.argument("words", metavar="[VIDEO] QUESTION...", nargs=-1)
+@click.option("--session", "name", metavar="NAME", help="Ask this session instead of a video; see `rekv ls`.")
+@store_option
+@click.option(
+    "--model",
+    help="An alias such as llava_ov_7b, a local folder or a Hub name.  [default: the session's, else built-in]",
+)
 @click.option("--device", help="cpu, cuda, cuda:1 or auto (all devices).  [default: cuda if there is one]")
 @click.option("--dtype", help="float32, float16 or bfloat16.  [default: what suits model and device]")
 @click.option("--sample-fps", type=float, help="Frames to read per second of video.  [default: the model's]")
-@click.option("--start", type=Time(), help="Read the video from this time on.")
-@click.option("--end", type=Time(), help="Read the video up to this time.")
+@click.option("--start", type=Time(), help="Read the video, or see of the session, what is from this time on.")
+@click.option("--end", type=Time(), help="Read or see what is up to this time.")
 @click.option("--at", type=Time(), help="Answer as of this time: nothing later is seen.")
 @click.option("--n-local", type=int, help="Tokens of the local window.  [default: the model's]")
 @click.option("--retrieve-size", type=int, help="Frames to retrieve, per layer.  [default: the model's]")
@@ -41,14 +45,17 @@ MOST_CHOICES = 26  # they are lettered
 @click.option("--temperature", type=float, help="Above 0: sample the answer.  [default: 0, greedy]")
 @click.option("--top-p", type=float, help="Sample from the most likely tokens of this share.  [default: 1]")
 @click.option("--seed", type=int, help="Of sampling.  [default: a new one each time]")
+@click.option("--ram", type=Size(), help="Memory for blocks and index, such as 4GiB.")
+@click.option("--gpu-cache", type=Size(), help="GPU memory for blocks besides.  [default: 0]")
 @click.option("--json", "json_lines", is_flag=True, help="Print one JSON object per question.")
 @click.option(
     "--save-evidence", type=PictureFile(), metavar="FILE", help="Save the frames that were read as a picture."
 )
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but answers, warnings and errors.")
 def ask(
-    video: str,
-    questions: Sequence[str],
+    words: Sequence[str],
+    name: str | None,
+    store: str | None,
     model: str | None,
     device: str | None,
     dtype: str | None,
@@ -58,45 +65,102 @@ def ask(
     end: float | None,
     at: float | None,
     choices: Sequence[str],
+    ram: int | None,
+    gpu_cache: int | None,
     json_lines: bool,
     save_evidence: Path | None,
     quiet: bool,
     **settings: Any,
 ) -> None:
-    """Ask questions of a video.
+    """Ask questions of a video or of a session.
 
-    It is read once; then each QUESTION is answered in turn, with the moments that were read for it. Times are
-    seconds (90), mm:ss (1:30) or hh:mm:ss (0:01:30).
+    A VIDEO is read once; a --session was read before, by `rekv ingest`, or is being read at this moment. Each
+    QUESTION is answered in turn, with the moments that were read for it. Times are seconds (90), mm:ss (1:30) or
+    hh:mm:ss (0:01:30).
 
     The built-in model only knows the world of `rekv demo`; real video needs a real --model.
     """
+    video, questions = _video_and_questions(words, name)
     questions = [_clean(question) for question in questions]
     choices = [_clean(choice) for choice in choices]
     first, last = readable_part(start, end, at)
     _check(video, questions, choices, save_evidence)
+    encode = given(sample_fps=sample_fps, n_local=n_local)
+    storage = given(ram=ram, gpu_cache=gpu_cache)
+    if name is None and store is not None:
+        raise click.UsageError("--store is where a session lies: give its name too, with --session.")
+    if name is not None and encode:
+        raise click.UsageError("--sample-fps and --n-local are for reading a video; a session has been read.")
     console = notes(quiet)
 
-    from rekv.cli.reading import read
     from rekv.core import AskConfig
-    from rekv.sources import video as open_video
 
-    source = open_video(video, sample_fps=sample_fps, start=first, end=last)
-    AskConfig(**given(**settings, at=at))
-    loaded = load_model(console, model, device=device, dtype=dtype)
-    config = _settings(loaded, at, settings)
-    session = loaded.session(**given(sample_fps=sample_fps, n_local=n_local))
-    _introduce(session, config, console)
-    read(session, source, Path(video).name, console)
+    scope = given(start=start, end=end, at=at) if name is not None else given(at=at)
+    settings |= scope
+    AskConfig(**given(**settings))
+    if name is not None:
+        session, config = _opened(console, name, store, model, device, dtype, storage, settings)
+    else:
+        from rekv.cli.reading import read
+        from rekv.sources import video as open_video
+
+        source = open_video(video, sample_fps=sample_fps, start=first, end=last)
+        loaded = load_model(console, model, device=device, dtype=dtype)
+        config = _settings(loaded, settings)
+        session = loaded.session(**encode, **storage)
+        _introduce(session, config, console)
+        read(session, source, Path(video).name, console)
     answers = []
     for question in questions:
         answer = _answer(session, question, choices, config, json_lines, console)
         if json_lines:
             from rekv.cli.answers import as_json
 
-            click.echo(json.dumps(as_json(answer, session, config, choices, video)))
+            click.echo(json.dumps(as_json(answer, session, config, choices, video or None)))
         answers.append(answer)
     if save_evidence:
         _save(save_evidence, answers, session, video, console)
+
+
+def _video_and_questions(words: Sequence[str], session: str | None) -> tuple[str, Sequence[str]]:
+    """Take the arguments apart; the video is "" if a session is asked."""
+    if session is None:
+        if not words:
+            raise click.UsageError("Missing argument 'VIDEO', or --session NAME.")
+        if len(words) == 1:
+            raise click.UsageError("Missing argument 'QUESTION...'.")
+        return words[0], words[1:]
+    if not words:
+        raise click.UsageError("Missing argument 'QUESTION...'.")
+    if Path(words[0]).exists():
+        raise click.UsageError(f"{words[0]} is a file, and --session is given: ask either the one or the other.")
+    return "", words
+
+
+def _opened(
+    console: Console,
+    name: str,
+    store: str | None,
+    model: str | None,
+    device: str | None,
+    dtype: str | None,
+    storage: dict[str, Any],
+    settings: dict[str, Any],
+) -> "tuple[Session, AskConfig]":
+    """A session on disk, with its own model unless another one is named."""
+    from rekv.store.store import Store
+
+    sessions = Store(store)
+    folder = sessions.open(name)
+    made_by, frames = folder.meta.model, folder.frames
+    folder.close()
+    if not frames:
+        raise click.ClickException(f"Session {name} has no frames yet; wait until `rekv ingest` has read some.")
+    loaded = load_model(console, model or made_by.name, device=device, dtype=dtype)
+    config = _settings(loaded, settings)
+    session = loaded.session(name, store=sessions.folder, **storage)
+    _introduce(session, config, console)
+    return session, config
 
 
 def _clean(text: str) -> str:
@@ -114,12 +178,12 @@ def _check(video: str, questions: Sequence[str], choices: Sequence[str], save_ev
         raise click.UsageError(f"--save-evidence reads {video} once more, which a pipe does not allow.")
 
 
-def _settings(model: "Model", at: float | None, settings: dict[str, Any]) -> "AskConfig":
+def _settings(model: "Model", settings: dict[str, Any]) -> "AskConfig":
     from rekv.models.registry import BUILTIN
 
     if settings["recent_frames"] is None and model.family.name == BUILTIN:
         settings = settings | {"recent_frames": 1}
-    return model.family.ask_config.but(**given(**settings, at=at))
+    return model.family.ask_config.but(**given(**settings))
 
 
 def _introduce(session: "Session", config: "AskConfig", console: Console) -> None:
@@ -127,9 +191,11 @@ def _introduce(session: "Session", config: "AskConfig", console: Console) -> Non
     from rekv.models.registry import BUILTIN
 
     family, fps, recent = session.model.family, session.config.sample_fps, config.recent_frames
+    per_second = f"{fps:g} frame{'' if fps == 1 else 's'} per second"
+    what = f"reads {per_second}" if session.name is None else f"has read session {session.name}, {per_second}"
     lines = [
-        f"Model {family.name} ({family.device}, {str(family.dtype).removeprefix('torch.')}) reads "
-        f"{fps:g} frame{'' if fps == 1 else 's'} per second; each layer retrieves {config.retrieve_size}."
+        f"Model {family.name} ({family.device}, {str(family.dtype).removeprefix('torch.')}) {what}; "
+        f"each layer retrieves {config.retrieve_size}."
     ]
     if recent:
         newest = "newest frame is" if recent == 1 else f"newest {recent} frames are"
@@ -168,23 +234,33 @@ def _answer(
 
 def _save(path: Path, answers: Sequence["Answer"], session: "Session", video: str, console: Console) -> None:
     """Draw the contact sheet."""
-    from rekv.cli.stills import best_frames, reread, stills
+    from rekv.cli.stills import best_frames, stills
     from rekv.pictures import Group, contact_sheet
     from rekv.timecode import format_time
 
     times = session.memory.times
     frames = sorted({frame for answer in answers for frame in best_frames(answer)})
     with console.status(f"Fetching {len(frames)} frames for {path} ..."):
-        images = dict(zip(frames, reread(video, [times[frame] for frame in frames]), strict=True))
+        images = _images(session, video, frames)
     groups = []
     for answer in answers:
         shown = stills(answer, images, times)
         read = len(answer.retrieval.union)
         note = f"{read} frames read" if read == len(shown) else f"the best {len(shown)} of {read} frames read"
         groups.append(Group(answer.question, answer.text, shown, note))
-    title = f"{Path(video).name}, {format_time(times[0])} to {format_time(times[-1])}"
+    title = f"{session.name or Path(video).name}, {format_time(times[0])} to {format_time(times[-1])}"
     try:
         contact_sheet(groups, "Frames put into attention", title).save(path)
     except (OSError, ValueError) as error:
         raise click.ClickException(f"{path} cannot be written: {error}") from error
     console.print(f"Saved {path}", style="dim")
+
+
+def _images(session: "Session", video: str, frames: Sequence[int]) -> "dict[int, Image]":
+    """Small pictures of frames: those that a session keeps, or from the video."""
+    from rekv.cli.stills import kept, reread
+
+    if session.keeper is not None:
+        return kept(session.keeper.folder.catalog, frames)
+    times = session.memory.times
+    return dict(zip(frames, reread(video, [times[frame] for frame in frames]), strict=True))

@@ -1,12 +1,77 @@
-"""Options that several commands share: times, files to write, settings that were given."""
+"""Options that several commands share: times, sizes, durations, files to write, settings that were given."""
 
 import os
+import re
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
 from rekv.timecode import format_time, parse_time
+
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+_BINARY_UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def store_option(command: Command) -> Command:
+    """`--store DIR`, the folder that holds the sessions."""
+    return click.option(
+        "--store",
+        type=click.Path(file_okay=False),
+        metavar="DIR",
+        help="Folder of the sessions.  [default: $REKV_STORE, else ~/.rekv/sessions]",
+    )(command)
+
+
+def json_option(command: Command) -> Command:
+    """`--json`, one document for programs."""
+    return click.option("--json", "as_json", is_flag=True, help="Print a JSON document.")(command)
+
+
+class Size(click.ParamType[int]):
+    """Bytes: 4GiB (2^30 each), 512MB (10^6 each), or a plain number."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        match = re.fullmatch(r"(\d{1,15}(?:\.\d{1,9})?) ?(?:([KMGT]?)B?|([KMGT])iB)", value.strip(), re.IGNORECASE)
+        if match is None:
+            self.fail(f"{value!r} is not a size; write 4GiB, 512MB or plain bytes", param, ctx)
+        binary = (match[3] or "").upper()
+        return round(float(match[1]) * (_BINARY_UNITS[binary] if binary else _UNITS[(match[2] or "").upper()]))
+
+
+class Duration(click.ParamType[float]):
+    """Seconds: 7d, 12h, 90m, 30s, or a plain number."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        if isinstance(value, float):
+            return value
+        match = re.fullmatch(r"(\d{1,12}(?:\.\d{1,9})?) ?([smhd]?)", value.strip())
+        if match is None:
+            self.fail(f"{value!r} is not a duration; write 7d, 12h, 90m, 30s or plain seconds", param, ctx)
+        return float(match[1]) * _SECONDS[match[2]]
+
+
+class Levels(click.ParamType[float]):
+    """A difference of 8-bit levels."""
+
+    name = "levels"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        try:
+            return float(value)
+        except ValueError:
+            self.fail(f"{value!r} is not a number; write --skip-duplicates=8, or give the option last", param, ctx)
 
 
 class Time(click.ParamType[float]):

@@ -1,5 +1,7 @@
 """Reading a video into a session, with a progress bar."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from time import perf_counter
 from typing import TYPE_CHECKING
 
@@ -18,27 +20,14 @@ def read(session: "Session", video: "VideoFile", name: str, console: Console) ->
     """Append the video. Ctrl-C ends the reading early, if there is anything yet to answer from."""
     memory = session.memory
     started = perf_counter()
-    with bar(console) as progress:
-        task = progress.add_task(_short(name), total=_length(video), speed="", where="")
-
-        def show(_: object = None) -> None:
-            seen = memory.times[-1] - video.start
-            speed = f"{seen / (perf_counter() - started):.0f}x realtime"
-            progress.update(
-                task,
-                completed=seen,
-                where=f"{format_time(memory.times[-1])}  {memory.frames} frames",
-                speed=speed,
-            )
-
+    interrupted = False
+    with showing(session, video, name, console) as show:
         try:
             session.append(video, on_progress=show)
         except KeyboardInterrupt:
             if not memory.frames:
                 raise
             interrupted = True
-        else:
-            interrupted = False
     took = perf_counter() - started
     span = format_span(memory.times[0], memory.times[-1] + 1 / session.config.sample_fps)
     console.print(
@@ -51,6 +40,31 @@ def read(session: "Session", video: "VideoFile", name: str, console: Console) ->
             f"Warning: stopped at {format_time(memory.times[-1])}; answering from what was read. Ctrl-C again quits.",
             style="yellow",
         )
+
+
+@contextmanager
+def showing(
+    session: "Session", video: "VideoFile", name: str, console: Console, shift: float = 0.0
+) -> Iterator[Callable[[object], None]]:
+    """A progress bar of a video that is read; call what is given after every encode call.
+
+    `shift` is what is added to the video's times, in seconds.
+    """
+    memory, started = session.memory, perf_counter()
+    before = video.start if video.after is None else video.after
+    with bar(console) as progress:
+        task = progress.add_task(_short(name), total=_length(video), speed="", where="")
+
+        def show(_: object) -> None:
+            time = memory.times[-1] - shift
+            progress.update(
+                task,
+                completed=time - video.start,
+                where=f"{format_time(time)}  {memory.frames} frames",
+                speed=f"{(time - before) / (perf_counter() - started):.0f}x realtime",
+            )
+
+        yield show
 
 
 def bar(console: Console) -> Progress:

@@ -19,6 +19,12 @@ def notes(quiet: bool = False) -> Console:
     return Console(stderr=True, quiet=quiet, highlight=False, markup=False, soft_wrap=True)
 
 
+def output() -> Console:
+    """A console on stdout, for what a command was asked for."""
+    plain_streams()
+    return Console(highlight=False, markup=False, soft_wrap=True)
+
+
 def printable(text: str) -> str:
     """Text of a model or a file without control characters, which could steer the terminal."""
     return "".join(c for c in text if c.isprintable() or c in "\n\t")

@@ -1,4 +1,4 @@
-"""Small pictures of the frames that questions read, from the file: a session keeps none."""
+"""Small pictures of the frames that questions read: from the video, or those that a session on disk keeps."""
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -11,6 +11,7 @@ from rekv.pictures import Still
 
 if TYPE_CHECKING:
     from rekv.core import Answer, Image
+    from rekv.store.catalog import Catalog
 
 SIDE = 320  # pixels: a still's longer side
 MOST_STILLS = 21  # of one question
@@ -44,7 +45,7 @@ def stills(
     times: Sequence[float],
     truth: Sequence[tuple[float, float]] = (),
 ) -> list[Still]:
-    """Stills of an answer's best frames; `images` and `times` are by frame id."""
+    """Stills of an answer's best frames, as far as there is an image; `images` and `times` are by frame id."""
     scores, layers = frame_scores(answer), answer.retrieval.frames
     return [
         Still(
@@ -56,6 +57,7 @@ def stills(
             any(start <= times[frame] < end for start, end in truth),
         )
         for frame in best_frames(answer)
+        if frame in images
     ]
 
 
@@ -67,6 +69,14 @@ def reread(path: str, times: Iterable[float]) -> "Iterator[Image]":
         for time in times:
             frames = video(path, start=time).frames(1.0)
             yield shrink(next(frames).image)
+
+
+def kept(catalog: "Catalog", frames: Iterable[int]) -> "dict[int, Image]":
+    """The pictures that a session keeps of these frames, as far as it does."""
+    from rekv.sources.thumbnail import picture
+
+    jpegs = {frame: catalog.thumbnail(frame) for frame in frames}
+    return {frame: picture(jpeg) for frame, jpeg in jpegs.items() if jpeg is not None}
 
 
 @contextmanager

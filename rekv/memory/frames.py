@@ -1,14 +1,11 @@
 """Which frames a session has: their times, and those that are no longer there."""
 
 from array import array
-from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
-
-from rekv.core import AskConfig
 
 
 class FrameTable:
@@ -18,10 +15,11 @@ class FrameTable:
     """
 
     def __init__(self) -> None:
-        self.times: "array[float]" = array("d")  # by frame: seconds
+        self.times: array[float] = array("d")  # by frame: seconds
         self.until: dict[int, float] = {}  # the last near-duplicate that a frame stands for, if any: seconds
         self.oldest = 0  # frames before this one are gone
-        self.gone: set[int] = set()  # and these
+        self._gone = np.zeros(0, np.bool_)  # by frame: whether it is, of those after
+        self._holes = 0  # how many are
         self._loaded: np.ndarray[tuple[int], np.dtype[np.int64]] | None = None  # frames with the first rows
         self._first_new = 0
 
@@ -33,38 +31,45 @@ class FrameTable:
         at = np.minimum(np.searchsorted(self._loaded, np.arange(frames)), max(len(ids) - 1, 0))
         self.times = array("d", np.asarray(times, np.float64)[at].tobytes() if len(ids) else bytes(8 * frames))
         self.oldest = ids[0] if len(ids) else frames
-        self.gone = set(range(self.oldest, frames)) - set(ids) if len(ids) < frames - self.oldest else set()
+        self._gone, self._holes = np.zeros(0, np.bool_), 0
+        if len(ids) < frames - self.oldest:
+            self.leave_out(np.setdiff1d(np.arange(self.oldest, frames), self._loaded).tolist())
 
     def add(self, first: int, times: Iterable[float]) -> None:
         """Frames first, first + 1, ... have these times; what was there is replaced."""
         del self.times[first:]
         self.times.extend(times)
 
+    @property
+    def gone(self) -> set[int]:
+        """Frames from `oldest` on that are gone."""
+        return set(np.flatnonzero(self._gone[self.oldest :]) + self.oldest) if self._holes else set()
+
     def leave_out(self, frames: Iterable[int]) -> None:
         """These frames are gone."""
-        self.gone.update(frame for frame in frames if frame >= self.oldest)
-        while self.oldest in self.gone:
-            self.gone.remove(self.oldest)
+        leaving = np.array([frame for frame in frames if frame >= self.oldest], np.int64)
+        if not len(leaving):
+            return
+        if len(self._gone) <= (last := int(leaving.max())):
+            grown = np.zeros(max(1024, 2 * last), np.bool_)
+            grown[: len(self._gone)] = self._gone
+            self._gone = grown
+        self._gone[leaving] = True
+        while self.oldest < len(self._gone) and self._gone[self.oldest]:
             self.oldest += 1
-
-    def in_scope(self, frames: int, ask: AskConfig) -> Sequence[int]:
-        """Those of the first `frames` frames with start <= time < end and time <= at; a range if none is missing.
-
-        Times never go backwards, so but for missing ones these are neighbours.
-        """
-        first = 0 if ask.start is None else bisect_left(self.times, ask.start, 0, frames)
-        last = frames if ask.end is None else bisect_left(self.times, ask.end, 0, frames)
-        if ask.at is not None:
-            last = min(last, bisect_right(self.times, ask.at, 0, frames))
-        return self.there(range(max(first, self.oldest), last))
+        self._holes = int(self._gone[self.oldest :].sum())
 
     def there(self, frames: range) -> Sequence[int]:
-        """Those of `frames` that are not gone; a range if it is all."""
+        """Those of `frames` that are not gone; a range if it is all, but for some at the beginning."""
         frames = range(max(frames.start, self.oldest), max(frames.stop, frames.start, self.oldest))
-        gone = self.gone
-        if not gone or all(frame not in frames for frame in gone):
+        gone = self._gone[frames.start : frames.stop]
+        if not self._holes or not gone.any():
             return frames
-        return tuple(frame for frame in frames if frame not in gone)
+        known = np.flatnonzero(~gone) + frames.start
+        return (*known.tolist(), *range(frames.start + len(gone), frames.stop))
+
+    def is_there(self, frame: int) -> bool:
+        return frame >= self.oldest and not (frame < len(self._gone) and self._gone[frame])
 
     def row(self, frame: int) -> int:
         """The index row of a frame."""

@@ -3,6 +3,7 @@
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -36,6 +37,11 @@ class Index:
         self._width = kv_heads * head_dim
         self._device = device
         self._parts: list[_Part] = []
+        self._slab = _SLAB_FRAMES
+
+    def limit(self, rows: int) -> None:
+        """Grow by at most `rows` rows at a time: a small budget in small pieces."""
+        self._slab = max(16, min(self._slab, rows))
 
     @property
     def capacity(self) -> int:
@@ -61,8 +67,8 @@ class Index:
         done = 0
         while done < len(means):
             if first + done == self.capacity:
-                memory = torch.empty(_SLAB_FRAMES, self._width, device=self._device)
-                self._parts.append(_Part(self.capacity, _SLAB_FRAMES, memory))
+                memory = torch.empty(self._slab, self._width, device=self._device)
+                self._parts.append(_Part(self.capacity, self._slab, memory))
             part = self._find(first + done)
             row = first + done - part.start
             n = min(len(means) - done, part.rows - row)
@@ -78,7 +84,7 @@ class Index:
         for part in self._parts:
             rows = range(part.start, part.start + part.rows)
             if isinstance(part.memory, Tensor) and rows.stop <= before:
-                part.memory = lambda: load(rows)
+                part.memory = partial(load, rows)
                 return True
         return False
 

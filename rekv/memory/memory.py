@@ -15,7 +15,6 @@ from rekv.memory.frames import FrameTable
 from rekv.memory.index import Index
 from rekv.memory.window import Window
 
-
 Present = Callable[[range], Sequence[int]]
 
 _MIN_CALLS = 4  # encode calls whose blocks fit in the smallest RAM that is accepted
@@ -106,6 +105,7 @@ class Memory:
         self.block_dtype: torch.dtype | None = None  # None = the model's
         self.stored_sink: Sequence[tuple[Tensor, Tensor]] | None = None  # instead of what the layers compute
         self._storage = StorageConfig()
+        self._least = 0  # frames that RAM has room for, whatever the index takes
 
     @property
     def times(self) -> Sequence[float]:
@@ -120,7 +120,7 @@ class Memory:
     @property
     def bytes(self) -> int:
         """Bytes of the visible blocks as computed, all layers."""
-        return (self.frames - self.table.oldest - len(self.table.gone)) * self.bytes_per_frame
+        return len(self.table.there(range(self.frames))) * self.bytes_per_frame
 
     @property
     def bytes_in_ram(self) -> int:
@@ -155,8 +155,11 @@ class Memory:
                 f"ram is {storage.ram} bytes, and {least} frames take {least * self.bytes_per_frame}: give it at "
                 f"least that, or read fewer frames per call (frames_per_call is {frames_per_call})"
             )
+        self._least = least
+        index = sum(layer.index.row_bytes for layer in self.layers.values())
         for layer in self.layers.values():
             layer.blocks.limit(in_ram, gpu)
+            layer.index.limit(in_ram * self.bytes_per_frame // 8 // index)
 
     def make_room(self, tokens: int) -> None:
         """Before an encode call: let every layer's window take its tokens, and RAM its blocks."""
@@ -169,6 +172,12 @@ class Memory:
         """After an encode call: its frames become visible, all at once, by one assignment."""
         self.table.add(self.frames, times)
         self.frames += len(times)
+
+    def drop_window(self) -> None:
+        """Do without a window: questions do not need it, `restore_window` builds it again."""
+        for layer in self.layers.values():
+            _, kv_heads, _, dim = layer.blocks.shape
+            layer.window = Window(kv_heads, dim, layer.dtype, layer.device)
 
     def restore_window(self, first: int, slots: int) -> None:
         """Build every layer's window as it was when it had `slots` slots and token `first` in front.
@@ -202,11 +211,11 @@ class Memory:
         written = self.table.row(self.backing.written)
         # The index may take half; the part beyond it is read from disk whenever it is scanned.
         while sum(layer.index.bytes for layer in self.layers.values()) > ram // 2:
-            if not all(
-                [layer.index.move_to_disk(self._index_from_disk(i), written) for i, layer in self.layers.items()]
-            ):
+            moved = [layer.index.move_to_disk(self.index_from_disk(i), written) for i, layer in self.layers.items()]
+            if not all(moved):
                 break
-        room = (ram - sum(layer.index.bytes for layer in self.layers.values())) // self.bytes_per_frame
+        index = sum(layer.index.bytes for layer in self.layers.values())
+        room = max(self._least, (ram - index) // self.bytes_per_frame)
         for layer in self.layers.values():
             pool = layer.blocks.ram
             if pool.limit is not None and room < pool.limit:
@@ -227,15 +236,31 @@ class Memory:
         self.table.leave_out(leaving)
         for layer in self.layers.values():
             layer.blocks.forget(leaving)
-            layer.index.forget(self.table.row(self.table.oldest))
+        self.forget_gone()
 
-    def _index_from_disk(self, layer: int) -> Callable[[range], Tensor]:
+    def index_from_disk(self, layer: int) -> Callable[[range], Tensor]:
+        """What reads rows of a layer's index from disk; zeros for frames that are gone."""
+
         def load(rows: range) -> Tensor:
             if self.backing is None:
                 raise RuntimeError("there is no disk to read the index from")
-            return self.backing.index(layer, self.table.frames_of(rows))
+            frames = self.table.frames_of(rows)
+            there = [self.table.is_there(frame) for frame in frames]
+            if all(there):
+                return self.backing.index(layer, frames)
+            out = torch.zeros(len(frames), self.layers[layer].index.row_bytes // 4)
+            if any(there):
+                out[torch.tensor(there)] = self.backing.index(
+                    layer, [f for f, t in zip(frames, there, strict=True) if t]
+                )
+            return out
 
         return load
+
+    def forget_gone(self) -> None:
+        """Give back what the index holds of frames that are gone."""
+        for layer in self.layers.values():
+            layer.index.forget(self.table.row(self.table.oldest))
 
     # -- for whoever writes them elsewhere ---------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from itertools import pairwise
 from mmap import MAP_ANONYMOUS, MAP_PRIVATE, mmap
 
 import numpy as np
@@ -110,7 +111,7 @@ class Pool:
         """Split rows where they are not neighbours in one slab: (their memory, their positions in `rows`)."""
         cuts = np.flatnonzero((np.diff(rows) != 1) | (rows[1:] % self.rows_per_slab == 0)) + 1
         bounds = [0, *cuts.tolist(), len(rows)]
-        for start, end in zip(bounds[:-1], bounds[1:], strict=True):
+        for start, end in pairwise(bounds):
             if end > start:
                 slab, at = divmod(int(rows[start]), self.rows_per_slab)
                 yield self._slabs[slab][at : at + end - start], slice(start, end)
@@ -120,7 +121,7 @@ class Pool:
         slabs = rows // self.rows_per_slab
         cuts = np.flatnonzero(np.diff(slabs)) + 1
         bounds = [0, *cuts.tolist(), len(rows)]
-        for start, end in zip(bounds[:-1], bounds[1:], strict=True):
+        for start, end in pairwise(bounds):
             if end > start:
                 picks = torch.from_numpy(rows[start:end] % self.rows_per_slab)
                 torch.index_select(self._slabs[int(slabs[start])], 0, picks, out=out[start:end])

@@ -124,8 +124,15 @@ class Catalog:
         found = self._all("SELECT value FROM meta WHERE key = ?", (key,))
         return found[0][0] if found else None
 
-    def segments(self) -> list[SegmentRow]:
-        rows = self._all("SELECT id, file, slots, codec, bytes, sealed FROM segments ORDER BY id")
+    def data_version(self) -> int:
+        """A number that changes when another connection has written."""
+        version: int = self._all("PRAGMA data_version")[0][0]
+        return version
+
+    def segments(self, start: int = 0) -> list[SegmentRow]:
+        """Segments with an id of at least `start`, ascending."""
+        columns = "id, file, slots, codec, bytes, sealed"
+        rows = self._all(f"SELECT {columns} FROM segments WHERE id >= ? ORDER BY id", (start,))
         return [SegmentRow(row[0], row[1], row[2], row[3], row[4], bool(row[5])) for row in rows]
 
     def frames(self, start: int = 0) -> list[FrameRow]:
@@ -146,12 +153,12 @@ class Catalog:
         found = self._all("SELECT jpeg FROM thumbnails WHERE frame = ?", (frame,))
         return found[0][0] if found else None
 
-    def snapshot(self, start: int) -> tuple[dict[str, str], list[SegmentRow], list[FrameRow]]:
-        """Meta, segments, and frames from `start` on, all as of one moment."""
+    def snapshot(self, frame: int, segment: int) -> tuple[dict[str, str], list[SegmentRow], list[FrameRow]]:
+        """Meta, segments from `segment` on, and frames from `frame` on, all as of one moment."""
         with self._lock, _explained(self.path):
             self._connection.execute("BEGIN")
             try:
-                return self.meta(), self.segments(), self.frames(start)
+                return self.meta(), self.segments(segment), self.frames(frame)
             finally:
                 self._connection.execute("COMMIT")
 

@@ -61,6 +61,7 @@ class SessionFolder:
         self._segment_of = np.full(0, -1, np.int64)  # by frame
         self._slot_of = np.zeros(0, np.int64)
         self._versions = ("", "")
+        self._seen = -1
         self._moving = threading.Lock()  # held while it is looked up, or changed, where frames lie
 
     def close(self) -> None:
@@ -69,19 +70,27 @@ class SessionFolder:
 
     # -- which frames there are --------------------------------------------------------------------------------
 
+    def changed(self) -> bool:
+        """Whether anybody has written to the catalog since the last look."""
+        return self.catalog.data_version() != self._seen
+
     def refresh(self) -> Changes:
         """Look for frames committed since the last look, and for what happened to older ones."""
         known = self.frames
-        meta, segments, rows = self.catalog.snapshot(max(0, known - 1))
+        self._seen = self.catalog.data_version()
+        meta, segments, rows = self.catalog.snapshot(max(0, known - 1), max(self._segments, default=0))
         frames_version, segments_version = (meta.get(key, "") for key in ("frames_changed", "segments_changed"))
         before = {row.id: row.file for row in self._segments.values()}
-        self._segments = {row.id: row for row in segments}
+        if segments_version != self._versions[1]:
+            segments = self.catalog.segments()
+            self._segments.clear()
+        self._segments.update({row.id: row for row in segments})
         gone: list[int] = []
         recoded: list[int] = []
         if known and segments_version != self._versions[1]:
-            moved = [row.id for row in segments if before.get(row.id, row.file) != row.file]
-            for segment in {*moved, *before} - ({*self._segments} - {*moved}):
-                self._open.pop(segment, None)
+            moved = [number for number, file in before.items() if self._file(number) != file]
+            for number in moved:
+                self._open.pop(number, None)
             recoded = np.flatnonzero(np.isin(self._segment_of[:known], moved)).tolist()
         if known and frames_version != self._versions[0]:
             rows_all = self.catalog.frames()
@@ -102,6 +111,10 @@ class SessionFolder:
         self.frames = int(meta.get("frames", 0))
         return Changes(self.frames, rows, gone, recoded, damaged)
 
+    def _file(self, number: int) -> str | None:
+        row = self._segments.get(number)
+        return None if row is None else row.file
+
     def locate(self, rows: Iterator[FrameRow] | Sequence[FrameRow]) -> None:
         """Note where frames lie."""
         for row in rows:
@@ -109,6 +122,10 @@ class SessionFolder:
                 self._grow(row.id + 1)
             self._slot_of[row.id] = row.slot
             self._segment_of[row.id] = row.segment
+
+    def place(self, frame: int) -> tuple[int, int]:
+        """Segment and slot of a frame; segment -1 if it is gone."""
+        return int(self._segment_of[frame]), int(self._slot_of[frame])
 
     def know(self, row: SegmentRow, segment: Segment) -> None:
         """Note a segment that is being written."""

@@ -5,6 +5,7 @@ import os
 import time
 import uuid
 from collections.abc import Mapping, Sequence
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 
@@ -97,15 +98,24 @@ class Keeper:
             row += len(frames)
         self._note(memory, changes)
         memory.frames = changes.frames
+        if memory.frames:
+            memory.drop_window()
 
     def refresh(self, memory: Memory) -> None:
-        """Take over what another process has committed since the last look; nothing to do for who writes itself."""
-        if self._writer is not None or self._folder is None:
+        """Take over what another process has committed since the last look, or this one's maintenance has changed."""
+        if self._writer is not None:
+            if changes := self._writer.maintenance.take():
+                self._note(memory, changes)
             return
+        if self._folder is None and (self.path / FILE).exists():
+            raise SessionError(f"session {self.path.name!r} has been made by another one meanwhile: open it again")
         before = memory.frames
+        if not self.folder.changed():
+            return
         changes = self.folder.refresh()
         new = [row for row in changes.rows if row.id >= before]
         if new:
+            memory.drop_window()
             memory.table.add(before, [row.time for row in new])
             for _, group in groupby(new, key=lambda r: r.segment):
                 frames = [r.id for r in group]
@@ -121,7 +131,8 @@ class Keeper:
     def _load_index(self, memory: Memory, row: int, frames: list[int], *, in_ram: bool) -> None:
         for i, layer in memory.layers.items():
             if not in_ram:
-                layer.index.put_on_disk(len(frames), lambda i=i: self.index(i, frames))  # type: ignore[misc]
+                rows, load = range(row, row + len(frames)), memory.index_from_disk(i)
+                layer.index.put_on_disk(len(frames), partial(load, rows))
                 continue
             try:
                 means = torch.from_numpy(self.folder.index(i, frames, check=True))
@@ -135,6 +146,8 @@ class Keeper:
         memory.table.leave_out((*changes.gone, *changes.damaged))
         for layer in memory.layers.values():
             layer.blocks.forget((*changes.gone, *changes.recoded))
+        if changes.gone:
+            memory.forget_gone()
 
     def _lose(self, memory: Memory, error: DamagedError) -> None:
         logger.warning("%s: %s; they are left out", self.path, error)
@@ -211,11 +224,6 @@ class Keeper:
             finally:
                 self._writer = None
                 self._lock.release()
-
-    def settle(self, memory: Memory) -> None:
-        """Between encode calls: what the maintenance of the folder has changed for those who read from RAM."""
-        if self._writer is not None and (changes := self._writer.maintenance.take()):
-            self._note(memory, changes)
 
     def note_damage(self, error: DamagedError) -> None:
         """Record frames that cannot be read, if this process writes the session."""

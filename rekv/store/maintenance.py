@@ -15,6 +15,7 @@ from rekv.core import StorageConfig
 from rekv.store.catalog import FrameRow, SegmentRow, bump
 from rekv.store.codecs import codec
 from rekv.store.folder import Changes, SessionFolder, as_bytes
+from rekv.store.meta import SessionMeta
 from rekv.store.segment import WRITTEN, Layer, Segment
 
 logger = logging.getLogger(__name__)
@@ -55,16 +56,16 @@ class Maintenance:
             frames = by_segment[segment.id]
             keep = self._kept(frames, newest, pinned)
             if not segment.sealed or len(keep) < len(frames):
-                self._rewrite(segment, frames, keep)
+                self.replace(segment, frames, keep)
         self._fit(segments, by_segment, pinned)
 
     def _kept(self, frames: Sequence[FrameRow], newest: float, pinned: Sequence[tuple[float, float]]) -> list[FrameRow]:
         """The frames of a segment that their age lets stay. A segment changes when all of it is old enough."""
         age, storage = newest - frames[-1].time, self._storage
         if storage.max_age is not None and age > storage.max_age:
-            return [frame for frame in frames if _is_pinned(frame, pinned)]
+            return [frame for frame in frames if is_pinned(frame, pinned)]
         if storage.thin_after is not None and age > storage.thin_after:
-            return [frame for frame in frames if frame.id % storage.thin_keep == 0 or _is_pinned(frame, pinned)]
+            return [frame for frame in frames if frame.id % storage.thin_keep == 0 or is_pinned(frame, pinned)]
         return list(frames)
 
     def _fit(
@@ -83,11 +84,11 @@ class Maintenance:
             if row is not None:
                 alive = {frame.id for frame in self._folder.catalog.frames() if frame.segment == row.id}
                 frames = [frame for frame in by_segment[segment.id] if frame.id in alive]
-                keep = [frame for frame in frames if _is_pinned(frame, pinned)]
+                keep = [frame for frame in frames if is_pinned(frame, pinned)]
                 if len(keep) < len(frames):
-                    self._rewrite(row, frames, keep)
+                    self.replace(row, frames, keep)
 
-    def _rewrite(self, old: SegmentRow, frames: Sequence[FrameRow], keep: Sequence[FrameRow]) -> None:
+    def replace(self, old: SegmentRow, frames: Sequence[FrameRow], keep: Sequence[FrameRow]) -> None:
         """Replace a segment by one with the frames to keep, packed."""
         if len(keep) == len(frames) and old.codec == self._folder.meta.codec:
             with self._folder.catalog.transaction() as sql:
@@ -162,5 +163,10 @@ def _recode_name(old: SegmentRow, codec_name: str) -> str:
     return f"{stem[0]}-{stem[1]}-{version:03d}.safetensors"
 
 
-def _is_pinned(frame: FrameRow, pinned: Iterable[tuple[float, float]]) -> bool:
+def first_needed(meta: SessionMeta, window_first: int) -> int:
+    """The first frame of which the window, whose first token is `window_first`, holds a token."""
+    return max(0, window_first - len(meta.init_ids)) // meta.tokens_per_frame
+
+
+def is_pinned(frame: FrameRow, pinned: Iterable[tuple[float, float]]) -> bool:
     return any(start <= frame.until and frame.time < until for start, until in pinned)

@@ -15,7 +15,7 @@ from torch import Tensor
 from rekv.errors import RekvError, StoreError
 from rekv.store.catalog import FILE, FrameRow, SegmentRow, put
 from rekv.store.folder import SessionFolder, as_bytes
-from rekv.store.maintenance import Maintenance
+from rekv.store.maintenance import Maintenance, first_needed
 from rekv.store.segment import WRITTEN, Layer, Segment
 
 logger = logging.getLogger(__name__)
@@ -93,10 +93,15 @@ class Writer(threading.Thread):
     # -- called by the encoder ---------------------------------------------------------------------------------
 
     def submit(self, commit: Commit) -> None:
-        """Take over the frames of an encode call. Returns at once; raises if an earlier call could not be written."""
+        """Take over the frames of an encode call; raises if an earlier call could not be written.
+
+        Waits while more than `COMMIT_BYTES` of earlier calls are not durable: what a power cut can take is bounded.
+        """
         with self._changed:
             self._commits.append(commit)
             self._changed.notify_all()
+            while self._not_durable() > COMMIT_BYTES and self._error is None and self.is_alive():
+                self._changed.wait()
         self.check()
 
     def check(self) -> None:
@@ -148,6 +153,12 @@ class Writer(threading.Thread):
                 self._changed.notify_all()
             self.join()
 
+    def _not_durable(self) -> int:
+        """Bytes of all calls but the last that a power cut would take."""
+        calls = [commit for commit, _ in self._uncommitted] + self._commits
+        last = calls[-2].frames if len(calls) > 1 else self.durable
+        return (last - self.durable) * self._meta.bytes_per_frame
+
     # -- the thread --------------------------------------------------------------------------------------------
 
     def run(self) -> None:
@@ -174,6 +185,8 @@ class Writer(threading.Thread):
         if not self._uncommitted:
             return False
         late = monotonic() - self._last_commit >= COMMIT_SECONDS
+        if self._not_durable() > COMMIT_BYTES and not self._commits:
+            return True
         return late or self._bytes >= COMMIT_BYTES or (self._flushing > 0 and not self._commits)
 
     def _work(self) -> None:
@@ -306,12 +319,13 @@ class Writer(threading.Thread):
         """Make what was written durable, then visible to everyone, in that order."""
         if _identity(self._folder) != self._identity:
             raise StoreError("the folder was removed or replaced while it was written")
+        until = {frame: time for commit, _ in self._uncommitted for frame, time in commit.until.items()}
+        self._write_spans(until)
         for number in sorted(self._touched):
             self._folder.segment(number).sync()
         commits = [commit for commit, _ in self._uncommitted]
         rows = [row for _, rows in self._uncommitted for row in rows]
         notes = [note for commit in commits for note in commit.notes]
-        until = {frame: time for commit in commits for frame, time in commit.until.items()}
         last = commits[-1]
         with self._folder.catalog.transaction() as sql:
             sql.executemany(
@@ -338,8 +352,16 @@ class Writer(threading.Thread):
             self.durable = last.frames
             self._uncommitted = []
         if full:
-            first = max(0, last.window[0] - len(self._meta.init_ids)) // self._meta.tokens_per_frame
-            self.maintenance.run(first)
+            self.maintenance.run(first_needed(self._meta, last.window[0]))
+
+    def _write_spans(self, until: Mapping[int, float]) -> None:
+        """Also in the segment: how long frames stand for near-duplicates. Only the newest frame's span ever grows."""
+        if self._current is not None:
+            row, segment, _ = self._current
+            for frame, time in until.items():
+                if self._folder.place(frame)[0] == row.id:
+                    segment.write_table("until", self._folder.place(frame)[1], [time])
+                    self._touched.add(row.id)
 
 
 def _identity(folder: SessionFolder) -> tuple[int, int]:

@@ -15,10 +15,11 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModelForImageTextToText
 
 import rekv.attention.hook
-from rekv.core import EncodeConfig, Frame
+from rekv.core import EncodeConfig, Frame, StorageConfig
 from rekv.engine import Model, Session
 from rekv.models.base import VideoLM
 from rekv.models.pixels import Preprocessor
+from rekv.store.keeper import Keeper
 
 DATA = Path(__file__).parent.parent / "data" / "golden"
 
@@ -148,7 +149,17 @@ def recording(decoder: Any) -> Iterator[Recorder]:
             handle.remove()
 
 
-def golden_session(case: Case, frames_per_call: int | None = None, device: str = "cpu") -> Session:
+def golden_session(
+    case: Case, frames_per_call: int | None = None, device: str = "cpu", folder: Path | None = None
+) -> Session:
+    """A session of the case's model; with `folder`, the one that is kept there, with as little RAM as can be."""
     model = Model(GoldenLM(golden_model(case.spec["model"], device), case))
     chunk = frames_per_call or case.spec["events"][0].get("encode_chunk_size", 1)
-    return Session(model, EncodeConfig(n_local=case.spec["n_local"], frames_per_call=chunk))
+    config = EncodeConfig(n_local=case.spec["n_local"], frames_per_call=chunk)
+    if folder is None:
+        return Session(model, config)
+    family = model.family.hf.config.get_text_config()
+    dim = getattr(family, "head_dim", None) or family.hidden_size // family.num_attention_heads
+    frame = family.num_hidden_layers * 2 * family.num_key_value_heads * dim * model.family.tokens_per_frame * 4
+    storage = StorageConfig(ram=4 * chunk * frame)
+    return Session(model, config, storage, Keeper(folder, model.fingerprint, storage))

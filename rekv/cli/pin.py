@@ -1,0 +1,36 @@
+"""`rekv pin`: keep a time span of a session, whatever is removed."""
+
+import json
+
+import click
+
+from rekv.cli.options import Time, json_option, store_option
+from rekv.cli.screen import notes
+from rekv.timecode import format_span
+
+
+@click.command()
+@click.argument("name")
+@click.option("--start", type=Time(), required=True, help="From this time on.")
+@click.option("--end", type=Time(), required=True, help="Up to this time.")
+@click.option("--remove", is_flag=True, help="Let the span be removed again.")
+@store_option
+@json_option
+def pin(name: str, start: float, end: float, remove: bool, store: str | None, as_json: bool) -> None:
+    """Keep a time span of a session from being removed.
+
+    It may be written meanwhile. `rekv show NAME` lists what is pinned.
+    """
+    if end <= start:
+        raise click.UsageError(f"The span {format_span(start, end)} has no length: --end comes after --start.")
+
+    from rekv.store.retention import pin as keep
+    from rekv.store.retention import unpin
+    from rekv.store.store import Store
+
+    pins = (unpin if remove else keep)(Store(store).find(name), start, end)
+    if as_json:
+        click.echo(json.dumps({"name": name, "pins": [{"start": first, "end": last} for first, last in pins]}))
+        return
+    listed = ", ".join(format_span(*span) for span in pins)
+    notes().print(f"Pinned in {name}: {listed}." if pins else f"Nothing is pinned in {name}.")
