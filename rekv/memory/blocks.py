@@ -118,10 +118,10 @@ class Blocks:
             self._cache(wanted[rest], fetched)
         return out
 
-    def rows(self, frames: Sequence[int]) -> list[Tensor]:
-        """The memory of frames that have not left RAM, to be written elsewhere."""
+    def runs(self, frames: Sequence[int]) -> list[Tensor]:
+        """The memory of frames that have not left RAM, to be written elsewhere: neighbours in one tensor."""
         self.synchronize()
-        return [self.ram.row(int(row)) for row in self.ram.rows(np.asarray(frames, np.int64))]
+        return [memory for memory, _ in self.ram.runs(self.ram.rows(np.asarray(frames, np.int64)))]
 
     def forget(self, frames: Sequence[int]) -> None:
         """Let frames go from RAM and GPU."""

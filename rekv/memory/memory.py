@@ -265,8 +265,8 @@ class Memory:
     # -- for whoever writes them elsewhere ---------------------------------------------------------------------
 
     def blocks_of(self, layer: int, frames: range) -> Sequence[Tensor]:
-        """Blocks in host memory, each (2, kv_heads, tokens, head_dim)."""
-        return self.layers[layer].blocks.rows(frames)
+        """Blocks in host memory, in runs (n, 2, kv_heads, tokens, head_dim)."""
+        return self.layers[layer].blocks.runs(frames)
 
     def representatives_of(self, layer: int, frames: range) -> Tensor:
         """Representative keys (len(frames), kv_heads * head_dim), fp32 on the CPU."""

@@ -1,5 +1,6 @@
 """The file operations that durability rests on, in one place: tests put a failing disk here."""
 
+import errno
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -47,6 +48,15 @@ class Files:
                 total += done
                 left = _after(left, done)
         return total
+
+    def reserve(self, descriptor: int, offset: int, size: int) -> None:
+        """Find room on disk for a part of a file, which goes on to read as zeros."""
+        if hasattr(os, "posix_fallocate"):
+            try:
+                os.posix_fallocate(descriptor, offset, size)
+            except OSError as error:
+                if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
+                    raise
 
     def announce(self, descriptor: int, offset: int, size: int) -> None:
         """Let the system fetch a part that will be read soon."""

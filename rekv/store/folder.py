@@ -2,7 +2,6 @@
 
 import os
 import threading
-import zlib
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+from zlib_ng import zlib_ng
 
 from rekv.errors import DamagedError, StoreError
 from rekv.store.catalog import FILE, Catalog, FrameRow, SegmentRow
@@ -195,7 +195,7 @@ class SessionFolder:
                 crcs = segment.table("index_crc")[layer][slots[mine]] if check else ()
             except (OSError, StoreError) as error:
                 raise DamagedError(str(error), tuple(wanted[mine].tolist())) from error
-            bad = [int(wanted[i]) for i, crc in zip(mine, crcs, strict=check) if zlib.crc32(out[i]) != crc]
+            bad = [int(wanted[i]) for i, crc in zip(mine, crcs, strict=check) if zlib_ng.crc32(out[i]) != crc]
             if bad:
                 raise DamagedError(f"{segment.path.name}: the index of frames {bad} is damaged", tuple(bad))
         return out
@@ -220,7 +220,7 @@ class SessionFolder:
 
     def _plan(self, layer: int, frames: Sequence[int], rows: Sequence[Tensor]) -> list["_Job"]:
         jobs: list[_Job] = []
-        places = self._segment_of[np.asarray(frames)]
+        places = self._segment_of[np.asarray(frames, np.int64)]
         if (places < 0).any():
             absent = [frame for frame, place in zip(frames, places.tolist(), strict=True) if place < 0]
             raise DamagedError(f"frames {absent} are no longer in {self.path.name}", tuple(absent))
@@ -233,7 +233,7 @@ class SessionFolder:
     def _jobs(self, segment: Segment, layer: int, frames: Sequence[int], rows: Sequence[Tensor]) -> Iterator["_Job"]:
         """Cut a request into runs of blocks that are neighbours in the file, of limited size."""
         offset, size, crc = segment.blocks_table(layer)
-        slots = self._slot_of[np.asarray(frames)]
+        slots = self._slot_of[np.asarray(frames, np.int64)]
         order = np.argsort(offset[slots], kind="stable")
         job: _Job | None = None
         for i in order.tolist():
@@ -297,7 +297,7 @@ class _Job:
         wrong = []
         for block, buffer in zip(self.blocks, buffers, strict=True):
             done -= block.size
-            if done < 0 or not block.size or zlib.crc32(buffer) != block.crc:
+            if done < 0 or not block.size or zlib_ng.crc32(buffer) != block.crc:
                 wrong.append(block.frame)
         if wrong:
             raise DamagedError(

@@ -144,7 +144,7 @@ def rewrite(
             else:
                 rows = torch.empty(len(part), 2, heads, meta.tokens_per_frame, dim, dtype=meta.torch_dtype)
                 folder.read(layer, [frame.id for frame in part], list(rows))
-                packed = [as_bytes(row) for row in codecs[layer].pack(rows)]
+                packed = [as_bytes(codecs[layer].pack(rows))]
             new.write_blocks(layer, start, packed)
         index = source.index(layer, int(slots.min()), int(slots.max()) + 1)[slots - slots.min()]
         new.write_index(layer, 0, index)

@@ -5,8 +5,9 @@ docs/store-format.md specifies it.
 """
 
 import json
+import math
 import struct
-import zlib
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from zlib_ng import zlib_ng
 
 from rekv.errors import StoreError
 from rekv.store.files import Files
@@ -23,6 +25,7 @@ from rekv.store.files import Files
 FORMAT = "rekv-segment"
 VERSION = 1
 PAGE = 4096
+_RESERVE_BYTES = 1 << 20, 64 << 20  # at least and at most, ahead of what is written
 EMPTY, WRITTEN = 0, 1
 
 _NUMPY = {"I64": "<i8", "F64": "<f8", "U32": "<u4", "I32": "<i4", "F32": "<f4", "U8": "u1"}
@@ -53,7 +56,7 @@ class Layer:
     nbytes: int  # of one block as stored
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Place:
     """Where a tensor lies in the file."""
 
@@ -61,11 +64,11 @@ class Place:
     shape: tuple[int, ...]
     start: int  # bytes from the file's start
 
-    @property
+    @cached_property
     def nbytes(self) -> int:
-        return int(np.prod(self.shape, dtype=np.int64)) * _BITS[self.type] // 8
+        return math.prod(self.shape) * _BITS[self.type] // 8
 
-    @property
+    @cached_property
     def row(self) -> int:
         """Bytes of one entry along the first dimension."""
         return self.nbytes // self.shape[0]
@@ -78,14 +81,16 @@ class Segment:
         """Open an existing segment. Raises `StoreError` if it is not one, and `OSError` if it cannot be opened."""
         self._files, self.path = files, path
         self._tables: tuple[NDArray[Any], NDArray[Any], NDArray[Any]] | None = None
+        self._loading = threading.Lock()
         self._descriptor = files.open(path, writable=writable)
         try:
             self.metadata, self.places = _read_header(files, self._descriptor, path)
         except BaseException:
-            files.close(self._descriptor)
+            self.close()
             raise
         self.slots = self.places["frame"].shape[0]
         self.layers = self.places["crc"].shape[0]
+        self._reserved = 0  # slots whose blocks have room on disk
 
     @classmethod
     def create(
@@ -108,7 +113,11 @@ class Segment:
         finally:
             files.close(descriptor)
         files.sync_folder(path.parent)
-        return cls(files, path, writable=True)
+        segment = cls(files, path, writable=True)
+        sizes = np.repeat([[layer.nbytes] for layer in layers], slots, 1)
+        segment.write_table("size", 0, sizes)
+        segment.write_table("offset", 0, sizes * np.arange(slots))
+        return segment
 
     @property
     def codec(self) -> str:
@@ -126,25 +135,36 @@ class Segment:
 
     # -- writing -----------------------------------------------------------------------------------------------
 
-    def write_blocks(self, layer: int, slot: int, blocks: Sequence[memoryview]) -> None:
-        """Write blocks into slots slot, slot + 1, ... of a layer, with their checksums."""
+    def write_blocks(self, layer: int, slot: int, runs: Sequence[memoryview]) -> None:
+        """Write blocks into slots slot, slot + 1, ... of a layer, with their checksums; a run is one or more blocks."""
         place = self.places[f"layer.{layer}.blocks"]
-        sizes = np.array([block.nbytes for block in blocks], np.int64)
-        offsets = slot * place.row + np.arange(len(blocks), dtype=np.int64) * place.row
-        if (sizes != place.row).any():
-            raise StoreError(f"{self.path.name} takes blocks of {place.row} bytes, not {sizes.tolist()}")
-        self._files.write(self._descriptor, blocks, place.start + slot * place.row)
-        crcs = np.array([zlib.crc32(block) for block in blocks], np.uint32)
-        for name, values in (("offset", offsets), ("size", sizes), ("crc", crcs)):
-            self._write_row(name, layer, slot, values)
+        size = place.row
+        if any(run.nbytes % size for run in runs):
+            raise StoreError(f"{self.path.name} takes blocks of {size} bytes, not {[run.nbytes for run in runs]}")
+        crcs = [zlib_ng.crc32(run[i : i + size]) for run in runs for i in range(0, run.nbytes, size)]
+        self._reserve(slot + len(crcs))
+        self._files.write(self._descriptor, runs, place.start + slot * size)
+        self._write_row("crc", layer, slot, np.array(crcs, np.uint32))
         self.forget_tables()
+
+    def _reserve(self, slots: int) -> None:
+        """Let the disk find room for the blocks of the first `slots` slots, and ahead of them: writes are faster."""
+        places = [self.places[f"layer.{layer}.blocks"] for layer in range(self.layers)]
+        frame = sum(place.row for place in places)
+        while self._reserved < slots:
+            least, most = (max(1, size // frame) for size in _RESERVE_BYTES)
+            end = min(self.slots, self._reserved + min(most, max(least, self._reserved)))
+            for place in places:
+                start = place.start + self._reserved * place.row
+                self._files.reserve(self._descriptor, start, (end - self._reserved) * place.row)
+            self._reserved = end
 
     def write_index(self, layer: int, slot: int, rows: NDArray[np.float32]) -> None:
         """Write representative keys (n, width)."""
         place = self.places[f"layer.{layer}.index"]
         rows = np.ascontiguousarray(rows, "<f4")
         self._files.write(self._descriptor, [rows.data.cast("B")], place.start + slot * place.row)
-        crcs = np.array([zlib.crc32(row.data) for row in rows], np.uint32)
+        crcs = np.array([zlib_ng.crc32(row.data) for row in rows], np.uint32)
         self._write_row("index_crc", layer, slot, crcs)
 
     def write_table(self, name: str, slot: int, values: Any) -> None:
@@ -167,13 +187,15 @@ class Segment:
 
     def blocks_table(self, layer: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.uint32]]:
         """Offset, size and checksum of each slot's block in a layer; kept until `forget_tables`."""
-        offset, size, crc = self._tables or (self.table("offset"), self.table("size"), self.table("crc"))
-        self._tables = (offset, size, crc)
+        with self._loading:
+            offset, size, crc = self._tables or (self.table("offset"), self.table("size"), self.table("crc"))
+            self._tables = (offset, size, crc)
         return offset[layer], size[layer], crc[layer]
 
     def forget_tables(self) -> None:
         """The segment has been written to: its tables are read again when they are needed."""
-        self._tables = None
+        with self._loading:  # so that what is being loaded, and is old already, is not kept
+            self._tables = None
 
     def index(self, layer: int, start: int, stop: int) -> NDArray[np.float32]:
         """Representative keys of slots start..stop-1: (slots, width)."""
@@ -194,7 +216,7 @@ class Segment:
         blocks = []
         for slot in slots:
             block = memoryview(bytearray(int(size[slot])))
-            if self.read_at(layer, int(offset[slot]), [block]) < block.nbytes or zlib.crc32(block) != crc[slot]:
+            if self.read_at(layer, int(offset[slot]), [block]) < block.nbytes or zlib_ng.crc32(block) != crc[slot]:
                 raise StoreError(f"{self.path.name}: slot {slot} of layer {layer} is damaged")
             blocks.append(block)
         return blocks

@@ -30,7 +30,7 @@ class Encoded(Protocol):
     """What the writer takes frames from: the memory of the session."""
 
     def blocks_of(self, layer: int, frames: range) -> Sequence[Tensor]:
-        """Blocks in host memory, each (2, kv_heads, tokens, head_dim)."""
+        """Blocks in host memory, in runs (n, 2, kv_heads, tokens, head_dim)."""
 
     def representatives_of(self, layer: int, frames: range) -> Tensor:
         """Representative keys (len(frames), kv_heads * head_dim), fp32 on the CPU."""
@@ -244,7 +244,7 @@ class Writer(threading.Thread):
         self, segment: Segment, slot: int, frames: range, notes: Sequence[FrameNote], commit: Commit
     ) -> None:
         for layer in range(len(self._meta.layers)):
-            blocks = [as_bytes(row) for row in self._encoded.blocks_of(layer, frames)]
+            blocks = [as_bytes(run) for run in self._encoded.blocks_of(layer, frames)]
             segment.write_blocks(layer, slot, blocks)
             segment.write_index(layer, slot, self._encoded.representatives_of(layer, frames).numpy())
             self._bytes += sum(block.nbytes for block in blocks)
