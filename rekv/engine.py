@@ -140,13 +140,16 @@ class Session:
         with self._writer:
             distinct = self._begin()
             before = self.memory.frames
-            for batch in _batches(distinct.of(self._checked(self._frames_of(frames))), self.config.frames_per_call):
-                with self.model.turns.take():
-                    self._encode(batch)
-                self._keep(distinct, batch)
-                if on_progress is not None:
-                    on_progress(self)
-            self._keep(distinct)
+            new = distinct.of(self._checked(self._frames_of(frames)))
+            try:
+                for batch in _batches(new, self.config.frames_per_call):
+                    with self.model.turns.take():
+                        self._encode(batch)
+                    self._keep(distinct, batch)
+                    if on_progress is not None:
+                        on_progress(self)
+            finally:
+                self._keep(distinct)
             return self.memory.frames - before
 
     @torch.inference_mode()
@@ -184,7 +187,7 @@ class Session:
             done - first,
             done - begun,
         )
-        return self._answer(question, asked, transcript, timings, warnings)
+        return self._answer(question, asked, transcript, timings, warnings, config.at)
 
     # -- life ----------------------------------------------------------------------------------------------------
 
@@ -198,6 +201,7 @@ class Session:
         if self.keeper is not None:
             with self._writer:
                 self.keeper.close()
+                self.keeper.settle(self.memory)
 
     def __enter__(self) -> Self:
         return self
@@ -227,10 +231,11 @@ class Session:
         """After an encode call: note which near-duplicates its frames stand for; in a store, hand it all over."""
         extended = distinct.extended(self.memory.frames)
         self.memory.table.until.update(extended)
-        self._reference = distinct.state
+        if batch:
+            self._reference = distinct.state
         if self.keeper is not None and (batch or extended):
             notes = [FrameNote(frame.time, frame.wall, thumbnail(frame.image)) for frame in batch]
-            self.keeper.commit(self.memory, notes, extended, distinct.state)
+            self.keeper.commit(self.memory, notes, extended, self._reference)
 
     def _frames_of(self, frames: Source | Frame | Iterable[Frame]) -> Iterator[Frame]:
         if isinstance(frames, Frame):
@@ -240,7 +245,7 @@ class Session:
         return iter(frames)
 
     def _checked(self, frames: Iterator[Frame]) -> Iterator[Frame]:
-        last = self.memory.times[self.memory.frames - 1] if self.memory.frames else 0.0
+        last = self.memory.table.latest
         for frame in frames:
             if not isinstance(frame, Frame):
                 raise SessionError(
@@ -290,7 +295,7 @@ class Session:
 
         Frames that turn out to be damaged on disk are left out, of this question and those after it.
         """
-        memory, warnings = self.memory, list[str]()
+        memory = self.memory
         if self.keeper is not None:
             self.keeper.refresh(memory)
         ids = self.model.family.question_ids(question)
@@ -305,14 +310,12 @@ class Session:
             try:
                 run(self.model.decoder, asked, input_ids=torch.tensor([ids], device=self.model.family.device))
             except DamagedError as error:
-                memory.table.leave_out(error.frames)
-                if self.keeper is not None:
-                    self.keeper.note_damage(error)
-                warnings.append(str(error))
-                if not set(error.frames) & set(visible):
+                if self.keeper is None or not set(error.frames) & set(visible):
                     raise
+                self.keeper.lose(memory, error)
             else:
-                return asked, warnings
+                scope = in_scope(memory.times, memory.frames, config)
+                return asked, list(dict.fromkeys(why for f, why in sorted(memory.table.damage.items()) if f in scope))
 
     def _transcript(
         self,
@@ -344,6 +347,7 @@ class Session:
         transcript: Transcript,
         timings: Timings,
         warnings: Sequence[str],
+        at: float | None,
     ) -> Answer:
         layers = sorted(asked.picks)
         retrieval = Retrieval(
@@ -354,7 +358,7 @@ class Session:
         return Answer(
             question=question,
             text=transcript.text,
-            evidence=evidence(retrieval, self.memory.table, 1 / self.config.sample_fps),
+            evidence=evidence(retrieval, self.memory.table, 1 / self.config.sample_fps, at),
             retrieval=retrieval,
             token_ids=tuple(transcript.ids),
             finish_reason=transcript.reason,

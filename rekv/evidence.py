@@ -9,18 +9,18 @@ from rekv.core import Retrieval, Span
 from rekv.memory.frames import FrameTable
 
 
-def evidence(retrieval: Retrieval, table: FrameTable, period: float) -> tuple[Span, ...]:
+def evidence(retrieval: Retrieval, table: FrameTable, period: float, at: float | None = None) -> tuple[Span, ...]:
     """Merge neighbouring picks into spans, best score first.
 
-    A frame lasts until the next one, the newest that the question could see for `period` seconds. These frames
-    were read; that they caused the answer is not claimed.
+    A frame lasts until the next one; the newest that the question could see, at time `at`, for `period` seconds.
+    These frames were read; that they caused the answer is not claimed.
     """
     scores = dict(zip(retrieval.candidates, standard_scores(retrieval.scores).tolist(), strict=True))
     seen = retrieval.candidates[-1] + 1 if retrieval.candidates else 0
     votes = [set(layer) for layer in retrieval.frames]
     spans = []
     for run in _runs(retrieval.union):
-        start, end = table.times[run[0]], table.end(run[-1], seen, period)
+        start, end = table.times[run[0]], table.end(run[-1], seen, period, at)
         best = max(scores[frame] for frame in run)
         share = sum(not layer.isdisjoint(run) for layer in votes) / len(votes)
         spans.append(Span(start, max(end, table.times[run[-1]]), best, run, share))

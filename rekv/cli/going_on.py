@@ -24,9 +24,18 @@ def find_source(sources: "list[SourceRow]", identity: "Identity | None", start: 
     if identity is None:  # a pipe: nobody knows whether it is the one of before
         return None
     for row in reversed(sources):
-        if (row.path, row.start) == (identity.path, start) and row.bytes is not None and row.bytes <= identity.size:
+        if (
+            (row.path, row.start) == (text(identity.path), start)
+            and row.bytes is not None
+            and row.bytes <= identity.size
+        ):
             return row
     return None
+
+
+def text(path: str) -> str:
+    """A path as the catalog holds it: also one whose bytes are no valid text."""
+    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def is_done(row: "SourceRow | None", identity: "Identity | None") -> bool:
@@ -37,10 +46,10 @@ def is_done(row: "SourceRow | None", identity: "Identity | None") -> bool:
 def plan(catalog: "Catalog", identity: "Identity | None", start: float, period: float) -> Reading:
     """Where to go on; `period` is the seconds between two frames. Of a session that nobody else writes."""
     sources, rows = catalog.sources(), catalog.frames()
-    if not rows:
-        return Reading()
-    behind = Reading(shift=_seen(rows[-1]) + period - start)
     mine = find_source(sources, identity, start)
+    if not rows:  # perhaps interrupted before the first commit
+        return Reading(source=mine.id if mine is not None and mine.id == sources[-1].id else None)
+    behind = Reading(shift=_seen(rows[-1]) + period - start)
     if mine is None:
         return behind
     at = sources.index(mine)

@@ -1,18 +1,16 @@
 """`rekv ingest`: read a video into a session on disk; again, to go on where that stopped."""
 
 import json
-import signal
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
-from types import FrameType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
 
+from rekv.cli.interrupt import Interrupt, Stopped
 from rekv.cli.loading import load_model
 from rekv.cli.options import Duration, Levels, Size, Time, given, json_option, readable_part, store_option
 from rekv.cli.screen import format_bytes, format_seconds, notes
@@ -126,38 +124,6 @@ class Report:
     seconds: float = 0.0  # that it took
 
 
-class Stopped(BaseException):
-    """Ends `append` between two frames.
-
-    It is no Exception, so that frames of a batch that is not full are dropped, not encoded: when they are read again,
-    encode calls are those of an uninterrupted reading, and what they compute is equal to the last bit.
-    """
-
-
-class Interrupt:
-    """While it is entered, Ctrl-C asks to stop at the next frame; a second one stops at once."""
-
-    def __init__(self) -> None:
-        self.asked = False
-
-    def __enter__(self) -> Self:
-        self._usual = signal.getsignal(signal.SIGINT)
-        self._set(self._ask)
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._set(self._usual)
-
-    def _ask(self, number: int, frame: FrameType | None) -> None:
-        if self.asked:
-            raise KeyboardInterrupt
-        self.asked = True
-
-    def _set(self, handler: Any) -> None:
-        if threading.current_thread() is threading.main_thread():  # others may not; nor does Ctrl-C reach them
-            signal.signal(signal.SIGINT, handler)
-
-
 def _check(folder: "SessionFolder", encode: dict[str, Any], kv: str | None) -> None:
     """Find what cannot continue a session before the model is loaded. Raises `SessionError`."""
     from rekv.errors import SessionError
@@ -170,8 +136,9 @@ def _check(folder: "SessionFolder", encode: dict[str, Any], kv: str | None) -> N
 
 def _read(session: "Session", video: "VideoFile", name: str, interrupt: Interrupt, console: Console) -> Report:
     """Append what of the video has not been read yet."""
-    from rekv.cli.going_on import Reading, plan
+    from rekv.cli.going_on import Reading, plan, text
     from rekv.cli.reading import showing
+    from rekv.store.info import taken
 
     keeper, memory, fps = _keeper(session), session.memory, session.config.sample_fps
     reading = Reading()
@@ -187,7 +154,7 @@ def _read(session: "Session", video: "VideoFile", name: str, interrupt: Interrup
         return Report(name, video.path, "already", before)
     session.append(())
     path, size = video.identity or (video.path, None)
-    number = reading.source or keeper.begin_source(path, size, video.start, reading.shift, before)
+    number = reading.source or keeper.begin_source(text(path), size, video.start, reading.shift, before)
     try:
         with showing(session, video, Path(video.path).name, console, reading.shift) as show:
             session.append(frames, on_progress=show)
@@ -204,7 +171,7 @@ def _read(session: "Session", video: "VideoFile", name: str, interrupt: Interrup
         len(new),
         new[0] if new else None,
         new[-1] + 1 / fps if new else None,
-        keeper.folder.bytes(),
+        taken(keeper.path),
         perf_counter() - started,
     )
 

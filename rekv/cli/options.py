@@ -10,7 +10,6 @@ import click
 
 from rekv.timecode import format_time, parse_time
 
-
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}

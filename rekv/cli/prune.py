@@ -40,8 +40,8 @@ def prune(disk: int | None, max_age: float | None, dry_run: bool, store: str | N
         _show(pruned, dry_run, output())
     if disk is not None and pruned.bytes > disk:
         raise click.ClickException(
-            f"{format_bytes(pruned.bytes)} are left: what remains is pinned, being written, or what sessions go on "
-            f"with. Unpin some (`rekv pin --remove`), or delete sessions (`rekv rm`)."
+            f"{format_bytes(pruned.bytes)} {'would be' if dry_run else 'are'} left: what remains is pinned, being "
+            f"written, or what sessions go on with. Unpin some (`rekv pin --remove`), or delete sessions (`rekv rm`)."
         )
 
 

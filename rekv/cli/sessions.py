@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
-from rich.table import Table
 
 from rekv.cli.options import json_option, store_option
 from rekv.cli.screen import format_bytes, notes, output, printable
@@ -60,10 +59,9 @@ def show(name: str, store: str | None, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(session.as_dict(), indent=2))
         return
-    table = _grid(2)
+    console = output()
     for word, text in _lines(session):
-        table.add_row(word, printable(text))
-    output().print(table)
+        console.print(f"{word:12} {printable(text)}")
 
 
 @click.command()
@@ -76,11 +74,11 @@ def rm(names: Sequence[str], yes: bool, store: str | None, as_json: bool) -> Non
 
     One that is being written is left alone: end that first.
     """
-    from rekv.store.info import allocated
+    from rekv.store.info import taken
     from rekv.store.store import Store
 
     sessions = Store(store)
-    sizes = {name: sum(allocated(path) for path in sessions.find(name).iterdir()) for name in names}
+    sizes = {name: taken(sessions.find(name)) for name in names}
     if not yes:
         listed = ", ".join(f"{name} ({format_bytes(size)})" for name, size in sizes.items())
         click.confirm(f"Delete {listed}? It cannot be undone.", abort=True, err=True)
@@ -93,11 +91,9 @@ def rm(names: Sequence[str], yes: bool, store: str | None, as_json: bool) -> Non
 
 
 def _list(sessions: Sequence["SessionInfo"], console: Console) -> None:
-    table = Table(box=None, padding=(0, 3, 0, 0), header_style="bold")
-    for word in ("NAME", "FRAMES", "TIME", "ON DISK", "MODEL", "WRITTEN"):
-        table.add_column(word, justify="right" if word in ("FRAMES", "ON DISK") else "left", overflow="fold")
-    for one in sessions:
-        table.add_row(
+    rows = [("NAME", "FRAMES", "TIME", "ON DISK", "MODEL", "WRITTEN")]
+    rows += [
+        (
             one.name,
             str(one.frames - one.gone - one.damaged),
             _span(one),
@@ -105,7 +101,12 @@ def _list(sessions: Sequence["SessionInfo"], console: Console) -> None:
             printable(one.meta.model.name),
             "now" if one.writing else _date(one.last_commit),
         )
-    console.print(table)
+        for one in sessions
+    ]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for i, row in enumerate(rows):
+        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
+        console.print("   ".join(cells).rstrip(), style="" if i else "bold")
 
 
 def _lines(session: "SessionInfo") -> list[tuple[str, str]]:
@@ -121,10 +122,10 @@ def _lines(session: "SessionInfo") -> list[tuple[str, str]]:
         ("settings", ", ".join(settings)),
         ("frames", ", ".join([str(session.frames - session.gone - session.damaged), *lost])),
         ("time", _span(session)),
-        ("on disk", f"{format_bytes(session.bytes)} in {session.segments} segments; --kv {meta.codec}"),
+        ("on disk", f"{format_bytes(session.bytes)}; --kv {meta.codec}"),
     ]
     lines += [
-        ("", f"{name}: {use.frames} frames, {format_bytes(use.bytes)}, {use.segments} segments")
+        ("", f"{name}: {use.frames} frames, {format_bytes(use.bytes)}, {use.segments} file{'s' * (use.segments > 1)}")
         for name, use in session.codecs.items()
     ]
     for i, source in enumerate(session.sources):
@@ -142,15 +143,10 @@ def _lines(session: "SessionInfo") -> list[tuple[str, str]]:
 
 
 def _span(session: "SessionInfo") -> str:
-    return "-" if session.start is None or session.end is None else format_span(session.start, session.end)
+    if session.start is None or session.end is None:
+        return "-"
+    return format_span(session.start, session.end + 1 / session.meta.encode.sample_fps)
 
 
 def _date(seconds: float | None) -> str:
     return "never" if seconds is None else f"{datetime.fromtimestamp(seconds):%Y-%m-%d %H:%M:%S}"
-
-
-def _grid(columns: int) -> Table:
-    table = Table(box=None, show_header=False, padding=(0, 3, 0, 0))
-    for _ in range(columns):
-        table.add_column(overflow="fold")
-    return table

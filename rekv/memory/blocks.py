@@ -158,7 +158,7 @@ class Blocks:
         for start in range(0, len(frames), step):
             piece = frames[start : start + step]
             absent = np.unique(piece[self.ram.rows(piece) < 0])
-            seconds = self._load(absent) if len(absent) else 0.0
+            seconds = self._load(np.unique(piece), absent) if len(absent) else 0.0
             loaded = int(np.isin(piece, absent).sum()) if len(absent) else 0
             if loaded:
                 reads.add("disk", loaded, self.bytes_per_frame, seconds)
@@ -168,17 +168,17 @@ class Blocks:
             self._copy_out(rows, out[start : start + step])
             reads.add("ram", len(piece) - loaded, self.bytes_per_frame, perf_counter() - begun)
 
-    def _load(self, frames: Ints) -> float:
-        """Bring frames from disk into RAM; return the seconds it took."""
+    def _load(self, wanted: Ints, absent: Ints) -> float:
+        """Bring `absent` frames from disk into RAM, where all `wanted` ones are then; return the seconds it took."""
         begun = perf_counter()
         if self._backing is None:
-            raise MemoryFullError(f"frames {frames.tolist()} are no longer in memory")
-        rows = self._place(frames)
-        self.synchronize()  # rows that are given away may still be on their way to the GPU
+            raise MemoryFullError(f"frames {absent.tolist()} are no longer in memory")
         try:
-            self._backing.read(self.layer, frames.tolist(), [self.ram.row(int(row)) for row in rows])
+            self._place(wanted)  # all of them, so that none makes room for another
+            self.synchronize()  # rows that are given away may still be on their way to the GPU
+            self._backing.read(self.layer, absent.tolist(), [self.ram.row(int(row)) for row in self.ram.rows(absent)])
         except BaseException:
-            self.ram.drop(frames)
+            self.ram.drop(absent)
             raise
         return perf_counter() - begun
 

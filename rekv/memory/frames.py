@@ -17,6 +17,7 @@ class FrameTable:
     def __init__(self) -> None:
         self.times: array[float] = array("d")  # by frame: seconds
         self.until: dict[int, float] = {}  # the last near-duplicate that a frame stands for, if any: seconds
+        self.damage: dict[int, str] = {}  # frames that are gone because they could not be read, and why
         self.oldest = 0  # frames before this one are gone
         self._gone = np.zeros(0, np.bool_)  # by frame: whether it is, of those after
         self._holes = 0  # how many are
@@ -95,8 +96,20 @@ class FrameTable:
             return rows, None
         return rows, torch.tensor([self.row(frame) - rows.start for frame in frames])
 
-    def end(self, frame: int, frames: int, period: float) -> float:
-        """When a frame ends, in seconds: with the next one; the newest of `frames`, `period` after it was last seen."""
-        if frame + 1 < frames:
+    def end(self, frame: int, frames: int, period: float, at: float | None = None) -> float:
+        """When a frame ends, in seconds, as the first `frames` frames tell, and as was known at time `at`.
+
+        With the next one; the newest, and one whose next is gone, `period` after it was last seen.
+        """
+        if frame + 1 < frames and self.is_there(frame + 1):
             return self.times[frame + 1]
-        return self.until.get(frame, self.times[frame]) + period
+        start = self.times[frame]
+        seen = self.until.get(frame, start)
+        if at is not None:  # the near-duplicates after it were not known yet
+            seen = min(seen, start + (max(at, start) - start) // period * period)
+        return seen + period
+
+    @property
+    def latest(self) -> float:
+        """The time of the last frame that was seen, near-duplicates included, in seconds."""
+        return max(self.times[-1], self.until.get(len(self.times) - 1, 0.0)) if self.times else 0.0

@@ -54,6 +54,11 @@ class Index:
         return sum(part.memory.nbytes for part in self._parts if isinstance(part.memory, Tensor))
 
     @property
+    def slab_bytes(self) -> int:
+        """Bytes that it grows by."""
+        return self._slab * self.row_bytes
+
+    @property
     def row_bytes(self) -> int:
         return self._width * 4
 

@@ -215,7 +215,8 @@ class Memory:
             if not all(moved):
                 break
         index = sum(layer.index.bytes for layer in self.layers.values())
-        room = max(self._least, (ram - index) // self.bytes_per_frame)
+        coming_index = sum(layer.index.slab_bytes for layer in self.layers.values())
+        room = max(self._least, (ram - index - coming_index) // self.bytes_per_frame)
         for layer in self.layers.values():
             pool = layer.blocks.ram
             if pool.limit is not None and room < pool.limit:

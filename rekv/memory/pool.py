@@ -53,7 +53,9 @@ class Pool:
 
     @property
     def bytes(self) -> int:
-        return self.capacity * self.row_bytes
+        """Bytes of memory that are used, or may be: rows beyond the limit are never touched."""
+        rows = self.capacity if self.limit is None else min(self.capacity, self.limit)
+        return rows * self.row_bytes
 
     def rows(self, frames: Ints) -> Ints:
         """The row of each frame, -1 where it is not held."""
@@ -94,6 +96,8 @@ class Pool:
 
     def shrink(self, limit: int, keep: int) -> None:
         """Hold at most `limit` frames from now on; memory is given back slab by slab, as far as `keep` allows."""
+        if limit > self.rows_per_slab:
+            limit -= limit % self.rows_per_slab  # whole slabs, for only these are given back
         self.limit = limit
         while self._slabs and (len(self._slabs) - 1) * self.rows_per_slab >= limit:
             first = (len(self._slabs) - 1) * self.rows_per_slab
@@ -101,6 +105,9 @@ class Pool:
                 return
             self._frame, self._used = self._frame[:first].copy(), self._used[:first].copy()
             del self._slabs[first // self.rows_per_slab :]
+        if (surplus := self.frames - limit) > 0:
+            may_leave = np.flatnonzero(self._held() & (self._frame < keep))
+            self.drop(self._frame[may_leave[np.argsort(self._used[may_leave])][:surplus]])
 
     def row(self, row: int) -> Tensor:
         """The memory of one row."""

@@ -3,12 +3,14 @@
 A frame exists once its row is committed. All that is said here about frames can be found again in the segments.
 """
 
+import shutil
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from rekv.errors import StoreError
@@ -101,6 +103,10 @@ class Catalog:
     def close(self) -> None:
         with self._lock:
             self._connection.close()
+
+    def checkpoint(self) -> None:
+        """Move what is in the write-ahead log into the database, so that the one file holds all."""
+        self._all("PRAGMA wal_checkpoint(TRUNCATE)")
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
@@ -220,7 +226,15 @@ def _connect(path: Path, writable: bool) -> sqlite3.Connection:
         if "unable to open" not in str(error) and "readonly" not in str(error):
             raise
         reader.close()
-        reader = sqlite3.connect(f"{address}?mode=ro&immutable=1", **options)
+        if not path.with_name(f"{path.name}-wal").exists():
+            reader = sqlite3.connect(f"{address}?mode=ro&immutable=1", **options)
+            return reader
+        with TemporaryDirectory() as folder:  # what is committed, but not yet in the database itself, counts
+            for name in (path.name, f"{path.name}-wal"):
+                shutil.copy(path.with_name(name), folder)
+            reader = sqlite3.connect(":memory:", **{**options, "uri": False})
+            with closing(sqlite3.connect(Path(folder) / path.name)) as copy:
+                copy.backup(reader)
     return reader
 
 

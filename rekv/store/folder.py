@@ -144,8 +144,9 @@ class SessionFolder:
             self._slot_of[list(kept)] = np.arange(len(kept))
 
     def bytes(self) -> int:
-        """Bytes on disk."""
-        return sum(entry.stat().st_blocks * 512 for entry in os.scandir(self.path) if entry.is_file())
+        """Bytes on disk, but for the catalog's log, which is bounded."""
+        files = (entry for entry in os.scandir(self.path) if entry.is_file())
+        return sum(file.stat().st_blocks * 512 for file in files if not file.name.endswith(("-wal", "-shm")))
 
     # -- reading -----------------------------------------------------------------------------------------------
 
@@ -205,13 +206,15 @@ class SessionFolder:
         segment = self._open.get(number)
         if segment is not None:
             return segment
-        row = self._segments[number]
+        frames = tuple(np.flatnonzero(self._segment_of == number).tolist())
+        row = self._segments.get(number)
+        if row is None:
+            raise DamagedError(f"the catalog of {self.path.name} knows no segment {number}", frames)
         try:
             segment = Segment(self.files, self.path / row.file)
         except (OSError, StoreError) as error:
             if not self.path.is_dir():
                 raise StoreError(f"{self.path} is gone; is its disk still there?") from error
-            frames = tuple(np.flatnonzero(self._segment_of == number).tolist())
             raise DamagedError(f"{row.file} cannot be read ({error})", frames) from error
         self._open[number] = segment
         while len(self._open) > OPEN_SEGMENTS:
@@ -234,6 +237,11 @@ class SessionFolder:
         """Cut a request into runs of blocks that are neighbours in the file, of limited size."""
         offset, size, crc = segment.blocks_table(layer)
         slots = self._slot_of[np.asarray(frames, np.int64)]
+        if (slots >= len(offset)).any() or (slots < 0).any():
+            raise DamagedError(f"the catalog names slots that {segment.path.name} does not have", tuple(frames))
+        impossible = [f for f, s in zip(frames, slots, strict=True) if not segment.holds(layer, offset[s], size[s])]
+        if impossible:
+            raise DamagedError(f"{segment.path.name}: where frames {impossible} lie is damaged", tuple(impossible))
         order = np.argsort(offset[slots], kind="stable")
         job: _Job | None = None
         for i in order.tolist():
@@ -307,8 +315,9 @@ class _Job:
         if packed is not None:
             shape = self.blocks[0].row.shape
             unpacker = codec(self.segment.codec, (shape[1], shape[2], shape[3]), self.blocks[0].row.dtype)
-            for block, blocks in zip(self.blocks, unpacker.unpack(torch.stack(packed)), strict=True):
-                block.row.copy_(blocks)
+            with torch.inference_mode():  # rows may have been made in it, and then want it
+                for block, blocks in zip(self.blocks, unpacker.unpack(torch.stack(packed)), strict=True):
+                    block.row.copy_(blocks)
 
 
 def save_sink(path: Path, sink: Sequence[tuple[Tensor, Tensor]], meta: SessionMeta) -> None:

@@ -84,7 +84,7 @@ def info(store: Store, name: str) -> SessionInfo:
             damaged=sum(row.damaged is not None for row in rows),
             start=rows[0].time if rows else None,
             end=max(rows[-1].time, rows[-1].until) if rows else None,
-            bytes=folder.bytes(),
+            bytes=taken(folder.path),
             codecs=_codecs(folder.path, segments, rows),
             segments=len(segments),
             sources=tuple(folder.catalog.sources()),
@@ -99,12 +99,12 @@ def info(store: Store, name: str) -> SessionInfo:
 def is_written(store: Store, name: str) -> bool | None:
     """Whether somebody writes a session now; None if this user may not find out."""
     try:
-        store.lock(name).release()
+        with store.lock(name):
+            return False
     except SessionError:
         return True
     except StoreError:
         return None
-    return False
 
 
 def allocated(path: Path) -> int:
@@ -113,6 +113,11 @@ def allocated(path: Path) -> int:
         return path.stat().st_blocks * 512
     except OSError:
         return 0
+
+
+def taken(path: Path) -> int:
+    """Bytes that a session takes on disk, whatever state it is in; not what SQLite shares between processes."""
+    return sum(allocated(entry) for entry in path.iterdir() if not entry.name.endswith("-shm"))
 
 
 def _codecs(path: Path, segments: list[SegmentRow], rows: list[FrameRow]) -> dict[str, CodecUse]:

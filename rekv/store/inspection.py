@@ -2,10 +2,11 @@
 
 import os
 import re
-import zlib
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
+
+from zlib_ng import zlib_ng
 
 from rekv.errors import StoreError
 from rekv.store.meta import SessionMeta
@@ -62,7 +63,7 @@ def faults_of(segment: Segment, slots: Sequence[int]) -> Faults:
                 faults[slot] = ("tables", "the file has no such slots")
             elif slot in faults:
                 continue
-            elif zlib.crc32(keys[slot]) != key_crc[slot]:
+            elif zlib_ng.crc32(keys[slot]) != key_crc[slot]:
                 faults[slot] = ("index", "representative keys are not as they were written")
             elif not (0 < size[slot] <= most and 0 <= offset[slot] <= most - size[slot]):
                 faults[slot] = ("tables", "the file's tables are damaged")
@@ -75,6 +76,6 @@ def faults_of(segment: Segment, slots: Sequence[int]) -> Faults:
                     continue
                 if done < len(block):
                     faults[slot] = cut
-                elif zlib.crc32(block) != crc[slot]:
+                elif zlib_ng.crc32(block) != crc[slot]:
                     faults[slot] = ("blocks", "blocks are not as they were written")
     return faults

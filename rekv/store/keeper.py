@@ -27,6 +27,7 @@ from rekv.store.writer import Commit, FrameNote, Writer
 logger = logging.getLogger(__name__)
 
 LOCK = "lock"
+LOCK_SECONDS = 0.3  # others may hold it for an instant, to see whether anybody does
 
 
 class Keeper:
@@ -42,7 +43,8 @@ class Keeper:
         self._files = files or Files()
         self._folder: SessionFolder | None = None
         self._writer: Writer | None = None
-        self._lock = FileLock(path / LOCK, timeout=0, thread_local=False)
+        self._maintenance: Maintenance | None = None  # of the last writer
+        self._lock = FileLock(path / LOCK, timeout=LOCK_SECONDS, thread_local=False)
         if (path / FILE).exists():
             self._folder = SessionFolder(path, self._files)
             self._folder.meta.model.require_alike(model, f"session {path.name!r}")
@@ -104,8 +106,7 @@ class Keeper:
     def refresh(self, memory: Memory) -> None:
         """Take over what another process has committed since the last look, or this one's maintenance has changed."""
         if self._writer is not None:
-            if changes := self._writer.maintenance.take():
-                self._note(memory, changes)
+            self.settle(memory)
             return
         if self._folder is None and (self.path / FILE).exists():
             raise SessionError(f"session {self.path.name!r} has been made by another one meanwhile: open it again")
@@ -143,15 +144,25 @@ class Keeper:
 
     def _note(self, memory: Memory, changes: Changes) -> None:
         memory.table.until.update({row.id: row.until for row in changes.rows if row.until > row.time})
+        memory.table.damage.update(changes.damaged)
         memory.table.leave_out((*changes.gone, *changes.damaged))
         for layer in memory.layers.values():
             layer.blocks.forget((*changes.gone, *changes.recoded))
         if changes.gone:
             memory.forget_gone()
 
+    def lose(self, memory: Memory, error: DamagedError) -> None:
+        """Leave damaged frames out; who writes the session also records it."""
+        memory.table.damage.update(dict.fromkeys(error.frames, str(error)))
+        memory.table.leave_out(error.frames)
+        if self._writer is not None:
+            with self.folder.catalog.transaction() as sql:
+                sql.executemany("UPDATE frames SET damaged = ? WHERE id = ?", [(str(error), f) for f in error.frames])
+                bump(sql, "frames_changed")
+
     def _lose(self, memory: Memory, error: DamagedError) -> None:
         logger.warning("%s: %s; they are left out", self.path, error)
-        memory.table.leave_out(error.frames)
+        self.lose(memory, error)
 
     # -- writing -----------------------------------------------------------------------------------------------
 
@@ -186,6 +197,11 @@ class Keeper:
         except BaseException:
             self._lock.release()
             raise
+
+    def settle(self, memory: Memory) -> None:
+        """Take over what the maintenance of the folder has changed."""
+        if self._maintenance is not None and (changes := self._maintenance.take()):
+            self._note(memory, changes)
 
     def retry(self) -> None:
         """Go on after an error of the disk."""
@@ -224,14 +240,7 @@ class Keeper:
             finally:
                 self._writer = None
                 self._lock.release()
-
-    def note_damage(self, error: DamagedError) -> None:
-        """Record frames that cannot be read, if this process writes the session."""
-        if self._writer is None:
-            return
-        with self.folder.catalog.transaction() as sql:
-            sql.executemany("UPDATE frames SET damaged = ? WHERE id = ?", [(str(error), f) for f in error.frames])
-            bump(sql, "frames_changed")
+            self.folder.catalog.checkpoint()
 
     def begin_source(self, path: str, size: int | None, start: float, shift: float, first: int) -> int:
         """Record that a file is being read into the session; return its number."""
@@ -301,7 +310,8 @@ class Keeper:
         if self._folder is not folder:
             self._folder.close()
             self._folder = folder
-        self._writer = Writer(folder, memory, Maintenance(folder, self._storage))
+        self._maintenance = Maintenance(folder, self._storage)
+        self._writer = Writer(folder, memory, self._maintenance)
         self._writer.start()
         duplicates = meta.get("duplicates")
         return bytes.fromhex(duplicates) if duplicates else None

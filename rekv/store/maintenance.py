@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from rekv.core import StorageConfig
+from rekv.errors import DamagedError
 from rekv.store.catalog import FrameRow, SegmentRow, bump
 from rekv.store.codecs import codec
 from rekv.store.folder import Changes, SessionFolder, as_bytes
@@ -31,13 +32,15 @@ class Maintenance:
         self._lock = threading.Lock()
         self._gone: list[int] = []
         self._recoded: list[int] = []
+        self._damaged: dict[int, str] = {}
 
     def take(self) -> Changes | None:
         """What has changed since the last call."""
         with self._lock:
             gone, self._gone = self._gone, []
             recoded, self._recoded = self._recoded, []
-        return Changes(self._folder.frames, (), gone, recoded) if gone or recoded else None
+            damaged, self._damaged = self._damaged, {}
+        return Changes(self._folder.frames, (), gone, recoded, damaged) if gone or recoded or damaged else None
 
     def run(self, first_needed: int) -> None:
         """Seal, thin and remove segments of frames below `first_needed`: the window does not need them any more."""
@@ -56,7 +59,7 @@ class Maintenance:
             frames = by_segment[segment.id]
             keep = self._kept(frames, newest, pinned)
             if not segment.sealed or len(keep) < len(frames):
-                self.replace(segment, frames, keep)
+                self._try_to_replace(segment, frames, keep)
         self._fit(segments, by_segment, pinned)
 
     def _kept(self, frames: Sequence[FrameRow], newest: float, pinned: Sequence[tuple[float, float]]) -> list[FrameRow]:
@@ -86,10 +89,23 @@ class Maintenance:
                 frames = [frame for frame in by_segment[segment.id] if frame.id in alive]
                 keep = [frame for frame in frames if is_pinned(frame, pinned)]
                 if len(keep) < len(frames):
-                    self.replace(row, frames, keep)
+                    self._try_to_replace(row, frames, keep)
+
+    def _try_to_replace(self, old: SegmentRow, frames: Sequence[FrameRow], keep: Sequence[FrameRow]) -> None:
+        """Replace a segment; frames that turn out to be damaged do not stop the writer, but are recorded."""
+        try:
+            self.replace(old, frames, keep)
+        except DamagedError as error:
+            logger.warning("%s: %s", self._folder.path, error)
+            with self._folder.catalog.transaction() as sql:
+                sql.executemany("UPDATE frames SET damaged = ? WHERE id = ?", [(str(error), f) for f in error.frames])
+                bump(sql, "frames_changed")
+            with self._lock:
+                self._damaged.update(dict.fromkeys(error.frames, str(error)))
 
     def replace(self, old: SegmentRow, frames: Sequence[FrameRow], keep: Sequence[FrameRow]) -> None:
-        """Replace a segment by one with the frames to keep, packed."""
+        """Replace a segment by one with the frames to keep, packed. Frames known to be damaged are not kept."""
+        keep = [frame for frame in keep if not frame.damaged]
         if len(keep) == len(frames) and old.codec == self._folder.meta.codec:
             with self._folder.catalog.transaction() as sql:
                 sql.execute("UPDATE segments SET sealed = 1 WHERE id = ?", (old.id,))
@@ -140,20 +156,26 @@ def rewrite(
         for start in range(0, len(keep), _FRAMES_AT_ONCE):
             part = keep[start : start + _FRAMES_AT_ONCE]
             if source.codec == codec_name:
-                packed = source.raw_blocks(layer, [frame.slot for frame in part])
+                packed = [_as_stored(source, layer, frame) for frame in part]
             else:
                 rows = torch.empty(len(part), 2, heads, meta.tokens_per_frame, dim, dtype=meta.torch_dtype)
                 folder.read(layer, [frame.id for frame in part], list(rows))
                 packed = [as_bytes(codecs[layer].pack(rows))]
             new.write_blocks(layer, start, packed)
-        index = source.index(layer, int(slots.min()), int(slots.max()) + 1)[slots - slots.min()]
-        new.write_index(layer, 0, index)
+        new.write_index(layer, 0, folder.index(layer, [frame.id for frame in keep], check=True))
     for name in ("frame", "time", "wall", "commit", "tokens"):
         new.write_table(name, 0, source.table(name)[slots])
     new.write_table("until", 0, [frame.until for frame in keep])
     new.write_table("state", 0, [WRITTEN] * len(keep))
     new.sync()
     return SegmentRow(old.id, kept, len(keep), codec_name, path.stat().st_size, True)
+
+
+def _as_stored(source: Segment, layer: int, frame: FrameRow) -> memoryview:
+    block = source.block(layer, frame.slot)
+    if block is None:
+        raise DamagedError(f"{source.path.name}: frame {frame.id} is damaged in layer {layer}", (frame.id,))
+    return block
 
 
 def _recode_name(old: SegmentRow, codec_name: str) -> str:

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 
 from rekv.core import EncodeConfig
-from rekv.errors import SessionError
+from rekv.errors import SessionError, StoreError
+from rekv.store.codecs import codec
 from rekv.store.fingerprint import Fingerprint
 
 
@@ -41,12 +42,23 @@ class SessionMeta:
 
     @classmethod
     def loads(cls, text: str) -> "SessionMeta":
-        values: dict[str, Any] = json.loads(text)
-        values["model"] = Fingerprint.loads(json.dumps(values["model"]))
-        values["encode"] = EncodeConfig(**values["encode"])
-        values["init_ids"] = tuple(values["init_ids"])
-        values["layers"] = tuple((heads, dim) for heads, dim in values["layers"])
-        return cls(**values)
+        """Raises `StoreError` if this is not what `dumps` wrote."""
+        try:
+            values: dict[str, Any] = json.loads(text)
+            values["model"] = Fingerprint.loads(json.dumps(values["model"]))
+            values["encode"] = EncodeConfig(**values["encode"])
+            values["init_ids"] = tuple(values["init_ids"])
+            values["layers"] = tuple((heads, dim) for heads, dim in values["layers"])
+            meta = cls(**values)
+            if meta.bytes_per_frame < 1 or not isinstance(meta.torch_dtype, torch.dtype):
+                raise ValueError("sizes or dtype")
+            codec(meta.codec, (1, 1, 1), meta.torch_dtype)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise StoreError(
+                f"what says which model and settings made the session is damaged ({error}); "
+                f"`rekv verify --repair` takes it from the segments"
+            ) from error
+        return meta
 
     def require_same_encoding(self, other: EncodeConfig, init_ids: Sequence[int], where: str) -> None:
         """Raise unless frames encoded with `other` continue this session."""

@@ -13,7 +13,7 @@ from rekv.core import StorageConfig
 from rekv.errors import ConfigError, SessionError, StoreError
 from rekv.store.catalog import Catalog, FrameRow, SegmentRow
 from rekv.store.folder import SessionFolder
-from rekv.store.info import allocated
+from rekv.store.info import allocated, taken
 from rekv.store.maintenance import Maintenance, first_needed, is_pinned
 from rekv.store.store import Store
 
@@ -121,7 +121,7 @@ def prune(store: Store, *, disk: int | None = None, max_age: float | None = None
     total, skipped = 0, dict[str, str]()
     candidates: list[_Candidate] = []
     for name in store.names():
-        total += sum(allocated(path) for path in store.path(name).iterdir())
+        total += taken(store.path(name))
         try:
             with store.lock(name):
                 candidates += _candidates(store, name)
@@ -184,14 +184,15 @@ def _written(path: Path, segments: Sequence[SegmentRow]) -> dict[int, float]:
 
 def _remove(store: Store, candidate: _Candidate) -> int:
     """Remove it, unless the session has changed meanwhile; return the bytes that this freed."""
+    path = store.find(candidate.session)
     with store.lock(candidate.session):
-        folder = SessionFolder(store.find(candidate.session), writable=True)
+        before = taken(path)
+        folder = SessionFolder(path, writable=True)
         try:
             folder.refresh()
             if candidate.segment not in folder.catalog.segments():
                 raise SessionError(f"session {candidate.session!r} was changed meanwhile: prune again")
-            before = folder.bytes()
             Maintenance(folder, StorageConfig()).replace(candidate.segment, candidate.frames, candidate.keep)
-            return before - folder.bytes()
         finally:
             folder.close()
+        return before - taken(path)  # now that SQLite has put its journal away

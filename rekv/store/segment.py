@@ -25,6 +25,7 @@ from rekv.store.files import Files
 FORMAT = "rekv-segment"
 VERSION = 1
 PAGE = 4096
+_NO_CRC = "0" * 8
 _RESERVE_BYTES = 1 << 20, 64 << 20  # at least and at most, ahead of what is written
 EMPTY, WRITTEN = 0, 1
 
@@ -210,16 +211,18 @@ class Segment:
         place = self.places[f"layer.{layer}.blocks"]
         return self._files.read(self._descriptor, buffers, place.start + offset)
 
-    def raw_blocks(self, layer: int, slots: Sequence[int]) -> list[memoryview]:
-        """Blocks as they are stored."""
-        offset, size, crc = self.blocks_table(layer)
-        blocks = []
-        for slot in slots:
-            block = memoryview(bytearray(int(size[slot])))
-            if self.read_at(layer, int(offset[slot]), [block]) < block.nbytes or zlib_ng.crc32(block) != crc[slot]:
-                raise StoreError(f"{self.path.name}: slot {slot} of layer {layer} is damaged")
-            blocks.append(block)
-        return blocks
+    def block(self, layer: int, slot: int) -> memoryview | None:
+        """A block as it is stored; None if its checksum is not that of what was written."""
+        offset, size, crc = (int(table[slot]) for table in self.blocks_table(layer))
+        if not self.holds(layer, offset, size):
+            return None
+        block = memoryview(bytearray(size))
+        whole = self.read_at(layer, offset, [block]) == size and zlib_ng.crc32(block) == crc
+        return block if whole else None
+
+    def holds(self, layer: int, offset: int, size: int) -> bool:
+        """Whether a block can lie there at all."""
+        return 0 <= offset < offset + size <= self.places[f"layer.{layer}.blocks"].nbytes
 
     def announce(self, layer: int, offset: int, size: int) -> None:
         """Say what will be read soon."""
@@ -247,6 +250,11 @@ class Segment:
             raise StoreError(f"{self.path} ends early; it was cut: `rekv verify --repair` saves what is whole")
 
 
+def _crc_entry(crc: str) -> bytes:
+    """How the header holds its own checksum, which is taken with zeros in its place."""
+    return f'"crc":"{crc}"'.encode()
+
+
 def _header(
     slots: int, layers: Sequence[Layer], dtype: torch.dtype, codec: str, metadata: Mapping[str, str]
 ) -> tuple[bytes, int]:
@@ -267,6 +275,7 @@ def _header(
             "version": str(VERSION),
             "codec": codec,
             "dtype": str(dtype).removeprefix("torch."),
+            "crc": _NO_CRC,
             "layers": json.dumps([{"shape": x.shape, "width": x.width, "nbytes": x.nbytes} for x in layers]),
             **metadata,
         }
@@ -277,6 +286,7 @@ def _header(
         entries[name] = {"dtype": kind, "shape": shape, "data_offsets": [start, end]}
         start = end
     text = json.dumps(entries, separators=(",", ":")).encode()
+    text = text.replace(_crc_entry(_NO_CRC), _crc_entry(f"{zlib_ng.crc32(text):08x}"), 1)
     text += b" " * (-(len(text) + 8) % PAGE)
     return struct.pack("<Q", len(text)) + text, 8 + len(text) + start
 
@@ -298,10 +308,11 @@ def _read_header(files: Files, descriptor: int, path: Path) -> tuple[dict[str, s
         places = {
             name: Place(x["dtype"], tuple(x["shape"]), 8 + length + x["data_offsets"][0]) for name, x in header.items()
         }
-        if metadata["format"] != FORMAT or not all(name in places for name, *_ in _TABLES):
-            raise damaged
         version = int(metadata["version"])
-    except (ValueError, KeyError, TypeError, IndexError) as error:
+        unsigned = bytes(text).rstrip(b" ").replace(_crc_entry(metadata["crc"]), _crc_entry(_NO_CRC), 1)
+        if metadata["format"] != FORMAT or f"{zlib_ng.crc32(unsigned):08x}" != metadata["crc"]:
+            raise damaged
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
         raise damaged from error
     if version > VERSION:
         raise StoreError(f"{path} has format {version}, this rekv reads up to {VERSION}; install a newer rekv")

@@ -3,6 +3,8 @@
 import os
 import re
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -59,8 +61,9 @@ class Store:
         folder.refresh()
         return folder
 
-    def lock(self, name: str) -> FileLock:
-        """Take a session's lock; release it, or leave its `with`. Raises `SessionError` if somebody writes it."""
+    @contextmanager
+    def lock(self, name: str) -> Iterator[None]:
+        """Keep others from writing a session meanwhile. Raises `SessionError` if somebody writes it."""
         lock = FileLock(self.path(name) / LOCK, timeout=0, thread_local=False)
         try:
             lock.acquire()
@@ -68,7 +71,10 @@ class Store:
             raise SessionError(f"session {name!r} is being written; wait until that ends, or end it") from error
         except OSError as error:
             raise StoreError(f"session {name!r} cannot be changed ({error.strerror}); check its permissions") from error
-        return lock
+        try:
+            yield
+        finally:
+            lock.release()
 
     def remove(self, name: str) -> None:
         """Delete a session that nobody writes. Readers go on with what they have open."""

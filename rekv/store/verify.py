@@ -15,7 +15,7 @@ from rekv.errors import StoreError
 from rekv.store.catalog import FILE, Catalog, FrameRow, SegmentRow, bump
 from rekv.store.files import Files
 from rekv.store.folder import SINK
-from rekv.store.inspection import Faults, extent, faults_of, meta_of, segment_files
+from rekv.store.inspection import SEGMENT, Faults, extent, faults_of, meta_of, segment_files
 from rekv.store.meta import SessionMeta
 from rekv.store.rebuild import rebuild
 from rekv.store.segment import WRITTEN, Segment
@@ -57,13 +57,11 @@ def verify(path: Path, *, repair: bool = False, progress: Progress | None = None
         raise StoreError(f"{path} is not a session: it has neither {FILE} nor {SINK} nor segments")
     if not repair:
         return _verify(path, False, progress)
-    lock = Store(path.parent).lock(path.name)
     try:
-        return _verify(path, True, progress)
+        with Store(path.parent).lock(path.name):
+            return _verify(path, True, progress)
     except OSError as error:
         raise StoreError(f"{path} cannot be repaired ({error.strerror}); check the disk and its permissions") from error
-    finally:
-        lock.release()
 
 
 def _verify(path: Path, repair: bool, progress: Progress | None) -> Report:
@@ -131,10 +129,12 @@ def _is_damage(error: Exception) -> bool:
 
 def _contents(path: Path, catalog: Catalog) -> _Contents:
     """Raises `KeyError`, `ValueError` or `TypeError` if one part does not fit another."""
-    meta, segments, frames = catalog.snapshot(0)
+    meta, segments, frames = catalog.snapshot(0, 0)
     rows: dict[int, list[FrameRow]] = {segment.id: [] for segment in segments}
     for row in frames:
         rows[row.segment].append(row)
+    if unknown := [segment.file for segment in segments if not SEGMENT.fullmatch(segment.file)]:
+        raise ValueError(f"{unknown[0]!r} is no segment's name")
     count = int(meta["frames"])
     if frames and frames[-1].id >= count:
         raise ValueError(f"frame {frames[-1].id} of {count}")

@@ -16,7 +16,7 @@ from rekv.errors import RekvError, StoreError
 from rekv.store.catalog import FILE, FrameRow, SegmentRow, put
 from rekv.store.folder import SessionFolder, as_bytes
 from rekv.store.maintenance import Maintenance, first_needed
-from rekv.store.segment import WRITTEN, Layer, Segment
+from rekv.store.segment import EMPTY, WRITTEN, Layer, Segment
 
 logger = logging.getLogger(__name__)
 
@@ -281,7 +281,9 @@ class Writer(threading.Thread):
         used = [frame.slot + 1 for frame in self._folder.catalog.frames() if frame.segment == row.id]
         segment = Segment(self._folder.files, self._folder.path / row.file, writable=True)
         self._folder.know(row, segment)
-        return row, segment, max(used, default=0)
+        free = max(used, default=0)
+        segment.write_table("state", free, [EMPTY] * (row.slots - free))  # of frames that were never committed
+        return row, segment, free
 
     def _new_segment(self, number: int) -> tuple[SegmentRow, Segment, int]:
         name = f"segment-{number:06d}.safetensors"

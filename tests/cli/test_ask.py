@@ -83,7 +83,10 @@ def test_json_says_everything_and_nothing_else(run: Run, film: Path, story: Stor
         assert one["settings"]["n_local"] == 128
         assert one["settings"]["recent_frames"] == 1
         assert one["timings"]["total"] > 0
-        assert one["bytes_read"]["ram"] > 0
+        assert one["reads"].keys() == {"ram"}
+        assert one["reads"]["ram"].keys() == {"blocks", "bytes", "seconds"}
+        assert one["reads"]["ram"]["blocks"] == sum(map(len, one["retrieval"]["layers"]))
+        assert one["reads"]["ram"]["bytes"] > 0
         assert one["model"]["name"] == "tiny"
         assert one["frames_seen"] == one["video"]["frames"] == 75
 

@@ -35,7 +35,7 @@ def test_frame_list_generator_and_source_are_the_same() -> None:
     assert sourced.append(Camera(None)) == 5
     expected = record(one_by_one)
     for session in (listed, generated, sourced):
-        assert session.memory.times == [0.0, 1.0, 2.0, 3.0, 4.0]
+        assert list(session.memory.times) == [0.0, 1.0, 2.0, 3.0, 4.0]
         record(session).assert_equal(expected)
 
 
@@ -120,7 +120,7 @@ def test_time_does_not_go_back() -> None:
         session.append(frames[1])
     with pytest.raises(SessionError, match=r"2\.00 s comes after one at 5\.00 s"):
         session.append([frames[5], frames[2]])
-    assert session.memory.times == [0.0, 1.0, 2.0, 3.0, 5.0]
+    assert list(session.memory.times) == [0.0, 1.0, 2.0, 3.0, 5.0]
     assert session.append(Frame(frames[0].image, 5.0)) == 1  # the same time is no step back
 
 

@@ -36,7 +36,12 @@ def test_answer_carries_what_was_read() -> None:
     assert answer.retrieval.scores.shape == (3, 20)
     assert answer.retrieval.scores.dtype == torch.float32
     assert answer.retrieval.candidates == range(20)
-    assert answer.bytes_read == {"ram": 3 * 3 * layers[0].blocks.bytes_per_frame}
+    (tier, read), *others = answer.reads.items()
+    assert (tier, others, read.blocks) == ("ram", [], 3 * 3)
+    assert read.bytes == 3 * 3 * layers[0].blocks.bytes_per_frame
+    assert read.seconds == answer.timings.load > 0
+    assert answer.bytes_read == {"ram": read.bytes}
+    assert answer.warnings == ()
     assert answer.frames_seen == 20
     assert {f for span in answer.evidence for f in span.frames} == set(answer.retrieval.union)
     assert answer.text == session.model.family.tokenizer.decode(list(answer.token_ids))
@@ -169,7 +174,7 @@ def test_scope_without_frames_answers_from_the_init_prompt() -> None:
         assert answer.token_ids == nothing.token_ids
         assert answer.retrieval.union == ()
         assert answer.retrieval.scores.shape == (3, 0)
-        assert (answer.frames_seen, answer.evidence, answer.bytes_read) == (0, (), {"ram": 0})
+        assert (answer.frames_seen, answer.evidence, answer.reads) == (0, (), {})
 
 
 def test_scope_leaves_only_its_frames() -> None:

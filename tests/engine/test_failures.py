@@ -223,8 +223,9 @@ class Tracer:
 
     files = frozenset(
         str(Path(rekv.__file__).parent / name)
-        for name in ("engine.py", "decoding.py", "attention/passes.py", "attention/hook.py")
+        for name in ("engine.py", "decoding.py", "distinct.py", "attention/passes.py", "attention/hook.py")
         + ("memory/memory.py", "memory/window.py", "memory/blocks.py", "memory/index.py", "memory/context.py")
+        + ("memory/pool.py", "memory/frames.py", "memory/reads.py")
     )
 
     def __init__(self, line: Line | None = None, passes: int = 0) -> None:

@@ -60,7 +60,7 @@ def test_any_order_of_appends_and_questions_gives_one_memory(seed: int) -> None:
             session.memory.check_integrity()
     memory = session.memory
     assert memory.frames == len(frames)
-    assert memory.times == [f.time for f in frames]
+    assert list(memory.times) == [f.time for f in frames]
     assert memory.tokens == memory.n_init + len(frames) * 3
     assert memory.bytes == blocks_of(session).nbytes == len(frames) * memory.bytes_per_frame
     fresh = appended(frames, [1] * len(frames), n_local=n_local, frames_per_call=1)
@@ -143,7 +143,7 @@ def test_window_smaller_than_a_frame_is_refused(n_local: int) -> None:
 
 
 def break_times(session: Session) -> None:
-    session.memory.times[2] = 0.0
+    session.memory.table.times[2] = 0.0
 
 
 def break_count(session: Session) -> None:
@@ -155,14 +155,18 @@ def break_window(session: Session) -> None:
 
 
 def break_blocks(session: Session) -> None:
-    session.memory.layers[2].blocks._slabs.clear()
+    session.memory.layers[2].blocks.ram._slabs.clear()
+
+
+def break_rows(session: Session) -> None:
+    session.memory.layers[2].blocks.forget([3])
 
 
 def break_sink(session: Session) -> None:
     session.memory.layers[0].sink_keys = session.memory.layers[0].sink_keys[:, :2]
 
 
-@pytest.mark.parametrize("damage", [break_times, break_count, break_window, break_blocks, break_sink])
+@pytest.mark.parametrize("damage", [break_times, break_count, break_window, break_blocks, break_rows, break_sink])
 def test_check_integrity_sees_damage(damage: Any) -> None:
     session = tiny_session()
     session.append(pictures(5))
