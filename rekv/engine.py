@@ -141,15 +141,12 @@ class Session:
             distinct = self._begin()
             before = self.memory.frames
             new = distinct.of(self._checked(self._frames_of(frames)))
-            try:
-                for batch in _batches(new, self.config.frames_per_call):
-                    with self.model.turns.take():
-                        self._encode(batch)
-                    self._keep(distinct, batch)
-                    if on_progress is not None:
-                        on_progress(self)
-            finally:
-                self._keep(distinct)
+            for batch in _batches(new, self.config.frames_per_call):
+                with self.model.turns.take():
+                    self._encode(batch)
+                self._keep(distinct, batch)
+                if batch and on_progress is not None:
+                    on_progress(self)
             return self.memory.frames - before
 
     @torch.inference_mode()
@@ -245,7 +242,7 @@ class Session:
         return iter(frames)
 
     def _checked(self, frames: Iterator[Frame]) -> Iterator[Frame]:
-        last = self.memory.table.latest
+        last = self.memory.table.latest(self.memory.frames)
         for frame in frames:
             if not isinstance(frame, Frame):
                 raise SessionError(
@@ -261,6 +258,8 @@ class Session:
             yield frame
 
     def _encode(self, batch: Sequence[Frame]) -> None:
+        if not batch:
+            return
         family = self.model.family
         features = family.frame_features(family.pixels([frame.image for frame in batch]))
         if features.shape[:2] != (len(batch), family.tokens_per_frame):
@@ -370,7 +369,7 @@ class Session:
 
 
 def _batches(frames: Iterator[Frame], size: int) -> Iterator[list[Frame]]:
-    """Lists of `size` frames. If the source fails, those it gave come first, and the failure after them."""
+    """Lists of `size` frames, the last one shorter or empty. If the source fails, that follows what it gave."""
     batch: list[Frame] = []
     failure: Exception | KeyboardInterrupt | None = None
     try:
@@ -381,7 +380,6 @@ def _batches(frames: Iterator[Frame], size: int) -> Iterator[list[Frame]]:
                 yield full
     except (Exception, KeyboardInterrupt) as error:
         failure = error
-    if batch:
-        yield batch
+    yield batch
     if failure is not None:
         raise failure

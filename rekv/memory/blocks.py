@@ -24,7 +24,7 @@ class Backing(Protocol):
     def read(self, layer: int, frames: Sequence[int], rows: Sequence[Tensor]) -> None:
         """Fill one row per frame, each (2, kv_heads, tokens, head_dim). Raises `DamagedError`."""
 
-    def index(self, layer: int, frames: Sequence[int]) -> Tensor:
+    def index(self, layer: int, frames: Ints) -> Tensor:
         """Representative keys (len(frames), kv_heads * head_dim) in fp32; anything for frames that are gone."""
 
     def wait_for_room(self) -> bool:

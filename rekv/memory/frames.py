@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 
@@ -21,16 +22,14 @@ class FrameTable:
         self.oldest = 0  # frames before this one are gone
         self._gone = np.zeros(0, np.bool_)  # by frame: whether it is, of those after
         self._holes = 0  # how many are
-        self._loaded: np.ndarray[tuple[int], np.dtype[np.int64]] | None = None  # frames with the first rows
+        self._loaded: NDArray[np.int64] | None = None  # frames with the first rows
         self._first_new = 0
 
     def load(self, frames: int, ids: Sequence[int], times: Sequence[float]) -> None:
         """Begin with those of `frames` frames that are still there; `ids` ascend."""
         self._loaded = np.asarray(ids, np.int64)
         self._first_new = frames
-        # A frame that is gone takes the next one's time: times still never go backwards.
-        at = np.minimum(np.searchsorted(self._loaded, np.arange(frames)), max(len(ids) - 1, 0))
-        self.times = array("d", np.asarray(times, np.float64)[at].tobytes() if len(ids) else bytes(8 * frames))
+        self.times = array("d", _filled(range(frames), ids, times))
         self.oldest = ids[0] if len(ids) else frames
         self._gone, self._holes = np.zeros(0, np.bool_), 0
         if len(ids) < frames - self.oldest:
@@ -40,6 +39,13 @@ class FrameTable:
         """Frames first, first + 1, ... have these times; what was there is replaced."""
         del self.times[first:]
         self.times.extend(times)
+
+    def add_some(self, first: int, frames: int, ids: Sequence[int], times: Sequence[float]) -> list[int]:
+        """Of the frames first..frames-1 only `ids` (ascending) are still there; return those that are gone."""
+        self.add(first, _filled(range(first, frames), ids, times))
+        gone: list[int] = np.setdiff1d(np.arange(first, frames), np.asarray(ids, np.int64)).tolist()
+        self.leave_out(gone)
+        return gone
 
     @property
     def gone(self) -> set[int]:
@@ -80,12 +86,18 @@ class FrameTable:
             return len(self._loaded) + frame - self._first_new
         return int(np.searchsorted(self._loaded, frame))
 
-    def frames_of(self, rows: range) -> list[int]:
+    def frames_of(self, rows: range) -> NDArray[np.int64]:
         """The frames of index rows."""
-        loaded = 0 if self._loaded is None else len(self._loaded)
-        old = [] if self._loaded is None else self._loaded[rows.start : rows.stop].tolist()
-        new = range(max(rows.start, loaded) - loaded, max(rows.stop, loaded) - loaded)
-        return old + [self._first_new + i for i in new]
+        loaded = np.zeros(0, np.int64) if self._loaded is None else self._loaded
+        new = np.arange(max(rows.start, len(loaded)), max(rows.stop, len(loaded))) - len(loaded) + self._first_new
+        return np.concatenate((loaded[rows.start : rows.stop], new))
+
+    def are_there(self, frames: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Which frames are not gone."""
+        known = frames < len(self._gone)
+        gone = np.zeros(len(frames), np.bool_)
+        gone[known] = self._gone[frames[known]]
+        return ~gone & (frames >= self.oldest)
 
     def rows(self, frames: Sequence[int]) -> tuple[range, Tensor | None]:
         """Index rows that hold `frames` (ascending), and which of them to keep; None = all."""
@@ -109,7 +121,15 @@ class FrameTable:
             seen = min(seen, start + (max(at, start) - start) // period * period)
         return seen + period
 
-    @property
-    def latest(self) -> float:
-        """The time of the last frame that was seen, near-duplicates included, in seconds."""
-        return max(self.times[-1], self.until.get(len(self.times) - 1, 0.0)) if self.times else 0.0
+    def latest(self, frames: int) -> float:
+        """When anything was seen last, of the first `frames` frames and their near-duplicates, in seconds."""
+        return max(self.times[frames - 1], self.until.get(frames - 1, 0.0)) if frames else 0.0
+
+
+def _filled(frames: range, ids: Sequence[int], times: Sequence[float]) -> list[float]:
+    """Times of all `frames`: one that is gone takes that of the next one, so that times never go backwards."""
+    if not len(ids):
+        return [0.0] * len(frames)
+    at = np.minimum(np.searchsorted(np.asarray(ids, np.int64), np.arange(frames.start, frames.stop)), len(ids) - 1)
+    filled: list[float] = np.asarray(times, np.float64)[at].tolist()
+    return filled

@@ -246,14 +246,12 @@ class Memory:
             if self.backing is None:
                 raise RuntimeError("there is no disk to read the index from")
             frames = self.table.frames_of(rows)
-            there = [self.table.is_there(frame) for frame in frames]
-            if all(there):
+            there = self.table.are_there(frames)
+            if there.all():
                 return self.backing.index(layer, frames)
             out = torch.zeros(len(frames), self.layers[layer].index.row_bytes // 4)
-            if any(there):
-                out[torch.tensor(there)] = self.backing.index(
-                    layer, [f for f, t in zip(frames, there, strict=True) if t]
-                )
+            if there.any():
+                out[torch.from_numpy(there)] = self.backing.index(layer, frames[there])
             return out
 
         return load

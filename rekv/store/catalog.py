@@ -148,6 +148,12 @@ class Catalog:
             FrameRow(*row) for row in self._all(f"SELECT {columns} FROM frames WHERE id >= ? ORDER BY id", (start,))
         ]
 
+    def frames_of(self, segment: int) -> list[FrameRow]:
+        """Frames of a segment, ascending."""
+        columns = "id, segment, slot, time, until, wall, damaged"
+        query = f"SELECT {columns} FROM frames WHERE segment = ? ORDER BY id"
+        return [FrameRow(*row) for row in self._all(query, (segment,))]
+
     def sources(self) -> list[SourceRow]:
         rows = self._all("SELECT id, path, bytes, start, shift, first, finished FROM sources ORDER BY id")
         return [SourceRow(row[0], row[1], row[2], row[3], row[4], row[5], bool(row[6])) for row in rows]

@@ -24,6 +24,8 @@ from rekv.store.files import Files
 from rekv.store.meta import SessionMeta
 from rekv.store.segment import Segment
 
+Ints = NDArray[np.int64]
+
 SINK = "sink.safetensors"
 OPEN_SEGMENTS = 128  # file descriptors kept
 _TASK_BYTES = 1 << 20  # what one thread reads at a time
@@ -178,28 +180,40 @@ class SessionFolder:
         for job in jobs:
             job.run()
 
-    def index(self, layer: int, frames: Sequence[int], *, check: bool = False) -> NDArray[np.float32]:
+    def index(self, layer: int, frames: Sequence[int] | Ints, *, check: bool = False) -> NDArray[np.float32]:
         """Representative keys (len(frames), width) of ascending frames; zeros for those that are gone.
 
         With `check` their checksums are compared. Raises `DamagedError`.
         """
-        kv_heads, dim = self.meta.layers[layer]
-        out = np.zeros((len(frames), kv_heads * dim), np.float32)
         wanted = np.asarray(frames, np.int64)
-        places, slots = self._segment_of[wanted], self._slot_of[wanted]
+        places = self._segment_of[wanted]
+        if len(wanted) and (places == places[0]).all() and places[0] >= 0:
+            return self._index_of(int(places[0]), layer, wanted, check)
+        kv_heads, dim = self.meta.layers[layer]
+        out = np.zeros((len(wanted), kv_heads * dim), np.float32)
         for place in np.unique(places[places >= 0]).tolist():
             mine = np.flatnonzero(places == place)
-            first, last = int(slots[mine].min()), int(slots[mine].max()) + 1
-            segment = self.segment(place)
-            try:
-                out[mine] = segment.index(layer, first, last)[slots[mine] - first]
-                crcs = segment.table("index_crc")[layer][slots[mine]] if check else ()
-            except (OSError, StoreError) as error:
-                raise DamagedError(str(error), tuple(wanted[mine].tolist())) from error
-            bad = [int(wanted[i]) for i, crc in zip(mine, crcs, strict=check) if zlib_ng.crc32(out[i]) != crc]
-            if bad:
-                raise DamagedError(f"{segment.path.name}: the index of frames {bad} is damaged", tuple(bad))
+            out[mine] = self._index_of(place, layer, wanted[mine], check)
         return out
+
+    def _index_of(self, number: int, layer: int, frames: Ints, check: bool) -> NDArray[np.float32]:
+        """Of frames that lie in one segment."""
+        segment = self.segment(number)
+        slots = self._slot_of[frames]
+        first, last = int(slots.min()), int(slots.max()) + 1
+        try:
+            rows = segment.index(layer, first, last)
+            if last - first != len(frames):
+                rows = rows[slots - first]
+            crcs = segment.table("index_crc")[layer][slots] if check else ()
+        except (OSError, StoreError, IndexError) as error:
+            raise DamagedError(
+                f"{segment.path.name}: its index cannot be read ({error})", tuple(frames.tolist())
+            ) from error
+        bad = [int(frame) for frame, row, crc in zip(frames, rows, crcs, strict=False) if zlib_ng.crc32(row) != crc]
+        if bad:
+            raise DamagedError(f"{segment.path.name}: the index of frames {bad} is damaged", tuple(bad))
+        return rows
 
     def segment(self, number: int) -> Segment:
         """An open segment. Raises `DamagedError` for all its frames if it cannot be opened."""
@@ -211,7 +225,7 @@ class SessionFolder:
         if row is None:
             raise DamagedError(f"the catalog of {self.path.name} knows no segment {number}", frames)
         try:
-            segment = Segment(self.files, self.path / row.file)
+            segment = self._open_segment(row)
         except (OSError, StoreError) as error:
             if not self.path.is_dir():
                 raise StoreError(f"{self.path} is gone; is its disk still there?") from error
@@ -220,6 +234,19 @@ class SessionFolder:
         while len(self._open) > OPEN_SEGMENTS:
             self._open.popitem(last=False)  # closed when nobody reads from it any more
         return segment
+
+    def _open_segment(self, row: SegmentRow) -> Segment:
+        try:
+            return Segment(self.files, self.path / row.file)
+        except FileNotFoundError:
+            # Another process may have packed or thinned it since the last look: then it has another name.
+            found = [new for new in self.catalog.segments(row.id) if new.id == row.id]
+            if not found or found[0].file == row.file:
+                raise
+            self._segments[row.id] = found[0]
+            self._segment_of[self._segment_of == row.id] = -1
+            self.locate(self.catalog.frames_of(row.id))
+            return Segment(self.files, self.path / found[0].file)
 
     def _plan(self, layer: int, frames: Sequence[int], rows: Sequence[Tensor]) -> list["_Job"]:
         jobs: list[_Job] = []

@@ -9,8 +9,10 @@ from functools import partial
 from itertools import groupby
 from pathlib import Path
 
+import numpy as np
 import torch
 from filelock import FileLock, Timeout
+from numpy.typing import NDArray
 from torch import Tensor
 
 from rekv.core import EncodeConfig, StorageConfig
@@ -76,7 +78,7 @@ class Keeper:
         """See `SessionFolder.read`."""
         self.folder.read(layer, frames, rows)
 
-    def index(self, layer: int, frames: Sequence[int]) -> Tensor:
+    def index(self, layer: int, frames: NDArray[np.int64]) -> Tensor:
         """Representative keys (len(frames), kv_heads * head_dim) in fp32; zeros for frames that are gone."""
         return torch.from_numpy(self.folder.index(layer, frames))
 
@@ -117,7 +119,11 @@ class Keeper:
         new = [row for row in changes.rows if row.id >= before]
         if new:
             memory.drop_window()
-            memory.table.add(before, [row.time for row in new])
+            ids, times = [row.id for row in new], [row.time for row in new]
+            if memory.table.add_some(before, changes.frames, ids, times):  # removed before they were seen here
+                for layer in memory.layers.values():
+                    missing = torch.zeros(changes.frames - before, layer.index.row_bytes // 4)
+                    layer.index.put(memory.table.row(before), missing)
             for _, group in groupby(new, key=lambda r: r.segment):
                 frames = [r.id for r in group]
                 self._load_index(memory, memory.table.row(frames[0]), frames, in_ram=True)
@@ -181,7 +187,9 @@ class Keeper:
         Raises `SessionError` if another process writes it, or this model or configuration cannot continue it.
         """
         name = f"session {self.path.name!r}"
-        if self._folder is None and not (self.path / FILE).exists():
+        if not (self.path / FILE).exists():
+            if self._folder is not None:
+                raise StoreError(f"{self.path} is gone; is its disk still there?")
             self._create(memory, config, init_ids)
         try:
             self._lock.acquire()

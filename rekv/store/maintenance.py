@@ -85,7 +85,7 @@ class Maintenance:
                 return
             row = next((row for row in self._folder.catalog.segments() if row.id == segment.id), None)
             if row is not None:
-                alive = {frame.id for frame in self._folder.catalog.frames() if frame.segment == row.id}
+                alive = {frame.id for frame in self._folder.catalog.frames_of(row.id)}
                 frames = [frame for frame in by_segment[segment.id] if frame.id in alive]
                 keep = [frame for frame in frames if is_pinned(frame, pinned)]
                 if len(keep) < len(frames):

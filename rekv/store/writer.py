@@ -278,7 +278,7 @@ class Writer(threading.Thread):
         row = rows[-1]
         if row.sealed:
             return self._new_segment(row.id + 1)
-        used = [frame.slot + 1 for frame in self._folder.catalog.frames() if frame.segment == row.id]
+        used = [frame.slot + 1 for frame in self._folder.catalog.frames_of(row.id)]
         segment = Segment(self._folder.files, self._folder.path / row.file, writable=True)
         self._folder.know(row, segment)
         free = max(used, default=0)

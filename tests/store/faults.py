@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from rekv.core import StorageConfig
+from rekv.core import Answer, StorageConfig
 from rekv.engine import Model, Session
 from rekv.store.files import Buffer, Files
 from rekv.store.folder import SessionFolder
@@ -51,6 +51,11 @@ def true_blocks(frames: int, model: Model | None = None) -> list[torch.Tensor]:
     session = (model or tiny_model()).session(**ENCODE)
     append_rest(session, frames)
     return [layer.blocks.read(range(frames)) for layer in session.memory.layers.values()]
+
+
+def ask(session: Session, **settings: Any) -> Answer:
+    """A question that reads every frame."""
+    return session.ask("w7 w8 w9", **{"retrieve_size": 80, "max_new_tokens": 2, **settings})
 
 
 def frames_of(path: Path) -> list[int]:
