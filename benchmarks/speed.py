@@ -221,6 +221,12 @@ def resident() -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / MB
 
 
+def own() -> float:
+    """Resident memory but for pages of files: those of libraries come and go as the system likes."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return sum(int(line.split()[1]) for line in lines if line.startswith(("RssAnon", "RssShmem"))) * 1024 / MB
+
+
 def high_water() -> float:
     """Peak resident memory of this process alone: `ru_maxrss` would include its parent's."""
     line = next(x for x in Path("/proc/self/status").read_text().splitlines() if x.startswith("VmHWM"))
@@ -229,7 +235,7 @@ def high_water() -> float:
 
 def memory_child(shape: Shape, n: int) -> dict[str, Any]:
     """In a process of its own: what encoding n frames and one question take beyond imports, weights and blocks."""
-    imports = resident()
+    imports, start = resident(), own()
     model = Model(RandomLM(shape))
     weights = sum(p.numel() * p.element_size() for p in model.family.hf.parameters()) / MB
     session = model.session()
@@ -237,7 +243,7 @@ def memory_child(shape: Shape, n: int) -> dict[str, Any]:
     for first in range(0, n, 100):
         session.append(frames(first, min(first + 100, n)))
         gc.collect()
-        curve.append([session.memory.frames, round(resident() - session.memory.bytes / MB - imports - weights, 2)])
+        curve.append([session.memory.frames, round(own() - session.memory.bytes / MB - start - weights, 2)])
     session.ask("-")
     kv = session.memory.bytes / MB
     peak = high_water()
