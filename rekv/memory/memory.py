@@ -12,11 +12,13 @@ from rekv.core import StorageConfig
 from rekv.errors import ConfigError, DamagedError, MemoryFullError
 from rekv.memory.blocks import Backing, Blocks
 from rekv.memory.frames import FrameTable
+from rekv.memory.heap import give_back
 from rekv.memory.index import Index
 from rekv.memory.window import Window
 
 Present = Callable[[range], Sequence[int]]
 
+_SLIDES_PER_TRIM = 4
 _MIN_CALLS = 4  # encode calls whose blocks fit in the smallest RAM that is accepted
 
 
@@ -105,6 +107,7 @@ class Memory:
         self.block_dtype: torch.dtype | None = None  # None = the model's
         self.stored_sink: Sequence[tuple[Tensor, Tensor]] | None = None  # instead of what the layers compute
         self._storage = StorageConfig()
+        self._slides = 0  # of the window, since the session was opened
         self._least = 0  # frames that RAM has room for, whatever the index takes
 
     @property
@@ -163,8 +166,15 @@ class Memory:
 
     def make_room(self, tokens: int) -> None:
         """Before an encode call: let every layer's window take its tokens, and RAM its blocks."""
+        slid = False
         for layer in self.layers.values():
+            before = layer.window
             layer.make_room(tokens, self.tokens, self.n_local, self._present)
+            slid = layer.window is not before
+        if slid:
+            self._slides += 1
+            if self._slides % _SLIDES_PER_TRIM == 0:
+                give_back()
         if self._storage.ram is not None and self.frames:
             self._keep_in_ram(self._storage.ram, tokens // self.tokens_per_frame)
 
