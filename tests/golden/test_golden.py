@@ -1,5 +1,7 @@
 """rekv against the published implementation: hidden states, scores, retrieved frames, logits, greedy tokens."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,42 @@ def test_golden(case: Case, frames_per_call: int) -> None:
 def test_golden_through_disk(case: Case, frames_per_call: int, tmp_path: Path) -> None:
     """Closed, and opened anew from disk, after every call: the same results."""
     replay(case, frames_per_call, folder=tmp_path / "session")
+
+
+def test_golden_from_another_process(tmp_path: Path) -> None:
+    """Encoded here and kept on disk; asked in a process that has computed no frame."""
+    for name, path in CASES.items():
+        case = load_case(path)
+        frames = golden_frames(case.spec["inputs"])
+        with golden_session(case, 7, folder=tmp_path / name) as session:
+            for event in case.spec["events"]:
+                if event["op"] == "encode":
+                    session.append(frames[slice(*event["frames"])])
+    code = "import sys; from tests.golden.test_golden import ask_all; ask_all(sys.argv[1])"
+    root = Path(__file__).parents[2]
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], cwd=root, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    questions = sum(len(load_case(path).spec["questions"]) for path in CASES.values())
+    assert done.stdout == f"{questions} questions\n"
+
+
+@torch.inference_mode()
+def ask_all(store: str) -> None:
+    """Ask the questions of all cases, each as of the moment when it was asked."""
+    torch.set_num_threads(1)
+    asked = 0
+    for name, path in CASES.items():
+        case = load_case(path)
+        session = golden_session(case, 7, folder=Path(store) / name)
+        with recording(session.model.decoder) as recorder:
+            seen = 0
+            for event in case.spec["events"]:
+                if event["op"] == "encode":
+                    seen = event["frames"][1]
+                else:
+                    check_question(case, event["index"], session, recorder, end=float(seen))
+                    asked += 1
+    print(f"{asked} questions")
 
 
 @pytest.mark.gpu
@@ -72,7 +110,7 @@ def replay(case: Case, frames_per_call: int, device: str = "cpu", folder: Path |
         check_blocks(case, session)
 
 
-def check_question(case: Case, i: int, session: Session, recorder: Recorder) -> None:
+def check_question(case: Case, i: int, session: Session, recorder: Recorder, **scope: float) -> None:
     spec, q = case.spec["questions"][i], f"q{i}_"
     answer = session.ask(
         str(i),
@@ -80,6 +118,7 @@ def check_question(case: Case, i: int, session: Session, recorder: Recorder) -> 
         retrieve_size=case.spec["topk"],
         chunk_size=case.spec["chunk_size"],
         max_new_tokens=spec["max_new_tokens"],
+        **scope,
     )
     hidden, layers = recorder.take()
     question, prefill, *steps = hidden
