@@ -136,3 +136,15 @@ def test_scope_equals_a_plain_filter(seed: int) -> None:
 def test_scope_sees_no_frame_that_is_not_committed() -> None:
     assert in_scope(TIMES, 2, AskConfig()) == range(2)
     assert in_scope(TIMES, 2, AskConfig(start=1.0, end=3.0)) == range(1, 2)
+
+
+@pytest.mark.parametrize("n", [4095, 4096, 4097, 5000, 20_011])
+@pytest.mark.parametrize("k", [1, 8, 64])
+def test_long_streams_are_searched_in_groups_with_the_same_result(n: int, k: int) -> None:
+    scores = torch.randn(n, generator=torch.Generator().manual_seed(n + k))
+    scores[-3:] = torch.tensor([9.0, -9.0, 9.5])  # also behind the last whole group
+    scores[n // 2 : n // 2 + 5] = 7.0  # neighbours, and equal
+    picked = Internal(k).pick(0, scores, range(n))
+    assert picked == sorted(picked)
+    assert len(set(picked)) == k
+    assert torch.equal(scores[picked].sort().values, scores.topk(k).values.sort().values)
