@@ -122,7 +122,7 @@ class Session:
                 self.storage if keeper is None else self.storage.but(ram=keeper.ram), config.frames_per_call
             )
             if keeper is not None:
-                weakref.finalize(self, keeper.close)
+                weakref.finalize(self, keeper.abandon)
                 if stored is not None:
                     keeper.load(self.memory)
 
@@ -191,14 +191,17 @@ class Session:
     def flush(self) -> None:
         """Return when all that was appended is safe from a power cut. Raises `StoreError` if it cannot be."""
         if self.keeper is not None:
+            self.keeper.catch_up(self.memory)
             self.keeper.flush()
 
     def close(self) -> None:
         """Make everything durable and let other processes append. Reading goes on; appending begins anew."""
         if self.keeper is not None:
             with self._writer:
+                self.keeper.catch_up(self.memory)
                 self.keeper.close()
-                self.keeper.settle(self.memory)
+                with self.model.turns.take():
+                    self.keeper.settle(self.memory)
 
     def __enter__(self) -> Self:
         return self
@@ -218,6 +221,7 @@ class Session:
         if self.keeper is not None:
             if self.keeper.writing:
                 self.keeper.retry()
+                self.keeper.catch_up(self.memory)
             else:
                 with self.model.turns.take():
                     init = self.model.family.init_ids(self.config.init_prompt)

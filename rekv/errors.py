@@ -30,8 +30,12 @@ class StoreError(RekvError):
 
 
 class DamagedError(StoreError):
-    """Frames whose stored bytes are not what was written, or are gone. They can be left out; the rest is fine."""
+    """Frames whose stored bytes are not what was written, or are gone. They can be left out; the rest is fine.
 
-    def __init__(self, message: str, frames: tuple[int, ...]) -> None:
+    `lasting` is False for what may be better next time, such as a disk that does not answer.
+    """
+
+    def __init__(self, message: str, frames: tuple[int, ...], *, lasting: bool = True) -> None:
         super().__init__(message)
         self.frames = frames
+        self.lasting = lasting

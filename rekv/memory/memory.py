@@ -178,6 +178,11 @@ class Memory:
         if self._storage.ram is not None and self.frames:
             self._keep_in_ram(self._storage.ram, tokens // self.tokens_per_frame)
 
+    def fit(self) -> None:
+        """Keep blocks and index within the budget, after frames were taken over from disk."""
+        if self._storage.ram is not None:
+            self._keep_in_ram(self._storage.ram, 0)
+
     def commit(self, times: Sequence[float]) -> None:
         """After an encode call: its frames become visible, all at once, by one assignment."""
         self.table.add(self.frames, times)

@@ -64,7 +64,8 @@ class SessionFolder:
         self._slot_of = np.zeros(0, np.int64)
         self._versions = ("", "")
         self._seen = -1
-        self._moving = threading.Lock()  # held while it is looked up, or changed, where frames lie
+        self._written_to = -1  # the segment that this process writes
+        self._moving = threading.RLock()  # held while it is looked up, or changed, where frames lie
 
     def close(self) -> None:
         self._open.clear()
@@ -83,8 +84,10 @@ class SessionFolder:
         meta, segments, rows = self.catalog.snapshot(max(0, known - 1), max(self._segments, default=0))
         frames_version, segments_version = (meta.get(key, "") for key in ("frames_changed", "segments_changed"))
         before = {row.id: row.file for row in self._segments.values()}
-        if segments_version != self._versions[1]:
-            segments = self.catalog.segments()
+        rows_all = rows
+        if known and (frames_version, segments_version) != self._versions:
+            meta, segments, rows_all = self.catalog.snapshot(0, 0)
+            frames_version, segments_version = (meta.get(key, "") for key in ("frames_changed", "segments_changed"))
             self._segments.clear()
         self._segments.update({row.id: row for row in segments})
         gone: list[int] = []
@@ -95,7 +98,6 @@ class SessionFolder:
                 self._open.pop(number, None)
             recoded = np.flatnonzero(np.isin(self._segment_of[:known], moved)).tolist()
         if known and frames_version != self._versions[0]:
-            rows_all = self.catalog.frames()
             alive = np.zeros(known, bool)
             alive[[row.id for row in rows_all if row.id < known]] = True
             gone = np.flatnonzero(~alive & (self._segment_of[:known] >= 0)).tolist()
@@ -104,6 +106,7 @@ class SessionFolder:
             rows = [row for row in rows_all if row.id >= known - 1]
             damaged = {row.id: row.damaged for row in rows_all if row.damaged}
         else:
+            rows = [row for row in rows_all if row.id >= known - 1]
             damaged = {row.id: row.damaged for row in rows if row.damaged}
         self._versions = (frames_version, segments_version)
         self.locate(row for row in rows if row.id >= known)
@@ -116,6 +119,10 @@ class SessionFolder:
     def _file(self, number: int) -> str | None:
         row = self._segments.get(number)
         return None if row is None else row.file
+
+    def forget_look(self, frames: int) -> None:
+        """The last look was not taken over: look again, at what is beyond `frames` frames."""
+        self.frames, self._seen = frames, -1
 
     def locate(self, rows: Iterator[FrameRow] | Sequence[FrameRow]) -> None:
         """Note where frames lie."""
@@ -130,9 +137,11 @@ class SessionFolder:
         return int(self._segment_of[frame]), int(self._slot_of[frame])
 
     def know(self, row: SegmentRow, segment: Segment) -> None:
-        """Note a segment that is being written."""
-        self._segments[row.id] = row
-        self._open[row.id] = segment
+        """Note a segment that is being written; it stays open."""
+        with self._moving:
+            self._segments[row.id] = row
+            self._open[row.id] = segment
+            self._written_to = row.id
 
     def replace(self, number: int, row: SegmentRow | None, kept: Sequence[int], lost: Iterable[int]) -> None:
         """Note that a segment was rewritten with the frames `kept`, or removed (None)."""
@@ -198,8 +207,11 @@ class SessionFolder:
 
     def _index_of(self, number: int, layer: int, frames: Ints, check: bool) -> NDArray[np.float32]:
         """Of frames that lie in one segment."""
-        segment = self.segment(number)
-        slots = self._slot_of[frames]
+        with self._moving:
+            segment = self.segment(number)
+            slots, there = self._slot_of[frames], self._segment_of[frames] == number
+        if not there.all():  # opening it, the catalog was looked at again
+            raise DamagedError(f"frames are no longer in {segment.path.name}", tuple(frames[~there].tolist()))
         first, last = int(slots.min()), int(slots.max()) + 1
         try:
             rows = segment.index(layer, first, last)
@@ -207,9 +219,8 @@ class SessionFolder:
                 rows = rows[slots - first]
             crcs = segment.table("index_crc")[layer][slots] if check else ()
         except (OSError, StoreError, IndexError) as error:
-            raise DamagedError(
-                f"{segment.path.name}: its index cannot be read ({error})", tuple(frames.tolist())
-            ) from error
+            words = f"{segment.path.name}: its index cannot be read ({error})"
+            raise DamagedError(words, tuple(frames.tolist()), lasting=_lasts(error)) from error
         bad = [int(frame) for frame, row, crc in zip(frames, rows, crcs, strict=False) if zlib_ng.crc32(row) != crc]
         if bad:
             raise DamagedError(f"{segment.path.name}: the index of frames {bad} is damaged", tuple(bad))
@@ -217,23 +228,25 @@ class SessionFolder:
 
     def segment(self, number: int) -> Segment:
         """An open segment. Raises `DamagedError` for all its frames if it cannot be opened."""
-        segment = self._open.get(number)
-        if segment is not None:
+        with self._moving:
+            segment = self._open.get(number)
+            if segment is not None:
+                return segment
+            frames = tuple(np.flatnonzero(self._segment_of == number).tolist())
+            row = self._segments.get(number)
+            if row is None:
+                raise DamagedError(f"the catalog of {self.path.name} knows no segment {number}", frames)
+            try:
+                segment = self._open_segment(row)
+            except (OSError, StoreError) as error:
+                if not self.path.is_dir():
+                    raise StoreError(f"{self.path} is gone; is its disk still there?") from error
+                raise DamagedError(f"{row.file} cannot be read ({error})", frames, lasting=_lasts(error)) from error
+            self._open[number] = segment
+            while len(self._open) > OPEN_SEGMENTS:
+                oldest = next(n for n in self._open if n != self._written_to)
+                del self._open[oldest]  # closed when nobody reads from it any more
             return segment
-        frames = tuple(np.flatnonzero(self._segment_of == number).tolist())
-        row = self._segments.get(number)
-        if row is None:
-            raise DamagedError(f"the catalog of {self.path.name} knows no segment {number}", frames)
-        try:
-            segment = self._open_segment(row)
-        except (OSError, StoreError) as error:
-            if not self.path.is_dir():
-                raise StoreError(f"{self.path} is gone; is its disk still there?") from error
-            raise DamagedError(f"{row.file} cannot be read ({error})", frames) from error
-        self._open[number] = segment
-        while len(self._open) > OPEN_SEGMENTS:
-            self._open.popitem(last=False)  # closed when nobody reads from it any more
-        return segment
 
     def _open_segment(self, row: SegmentRow) -> Segment:
         try:
@@ -257,6 +270,9 @@ class SessionFolder:
         for place in np.unique(places).tolist():
             mine = np.flatnonzero(places == place).tolist()
             segment = self.segment(place)
+            moved = [frames[i] for i in mine if self._segment_of[frames[i]] != place]
+            if moved:  # opening it, the catalog was looked at again
+                raise DamagedError(f"frames {moved} are no longer in {self.path.name}", tuple(moved))
             jobs += self._jobs(segment, layer, [frames[i] for i in mine], [rows[i] for i in mine])
         return jobs
 
@@ -328,7 +344,7 @@ class _Job:
             done = self.segment.read_at(self.layer, self.offset, buffers)
         except OSError as error:
             frames = tuple(block.frame for block in self.blocks)
-            raise DamagedError(f"{name} cannot be read ({error.strerror})", frames) from error
+            raise DamagedError(f"{name} cannot be read ({error.strerror})", frames, lasting=False) from error
         wrong = []
         for block, buffer in zip(self.blocks, buffers, strict=True):
             done -= block.size
@@ -345,6 +361,11 @@ class _Job:
             with torch.inference_mode():  # rows may have been made in it, and then want it
                 for block, blocks in zip(self.blocks, unpacker.unpack(torch.stack(packed)), strict=True):
                     block.row.copy_(blocks)
+
+
+def _lasts(error: Exception) -> bool:
+    """Whether bytes are lost, and not only out of reach for now."""
+    return not isinstance(error, OSError) or isinstance(error, FileNotFoundError)
 
 
 def save_sink(path: Path, sink: Sequence[tuple[Tensor, Tensor]], meta: SessionMeta) -> None:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rekv.core import EncodeConfig, StorageConfig
-from rekv.errors import DamagedError, SessionError, StoreError
+from rekv.errors import DamagedError, RekvError, SessionError, StoreError
 from rekv.memory.memory import Memory
 from rekv.store.catalog import FILE, Catalog, SourceRow, bump, put
 from rekv.store.files import Files
@@ -45,6 +45,7 @@ class Keeper:
         self._files = files or Files()
         self._folder: SessionFolder | None = None
         self._writer: Writer | None = None
+        self._submitted = 0  # frames that were handed to the writer
         self._maintenance: Maintenance | None = None  # of the last writer
         self._lock = FileLock(path / LOCK, timeout=LOCK_SECONDS, thread_local=False)
         if (path / FILE).exists():
@@ -70,8 +71,9 @@ class Keeper:
     @property
     def written(self) -> int:
         """Frames below this one can be read from disk."""
-        if self._writer is not None:
-            return self._writer.written
+        writer = self._writer
+        if writer is not None:
+            return writer.written
         return 0 if self._folder is None else self._folder.frames
 
     def read(self, layer: int, frames: Sequence[int], rows: Sequence[Tensor]) -> None:
@@ -104,6 +106,7 @@ class Keeper:
         memory.frames = changes.frames
         if memory.frames:
             memory.drop_window()
+        memory.fit()
 
     def refresh(self, memory: Memory) -> None:
         """Take over what another process has committed since the last look, or this one's maintenance has changed."""
@@ -115,6 +118,13 @@ class Keeper:
         before = memory.frames
         if not self.folder.changed():
             return
+        try:
+            self._take_over(memory, before)
+        except BaseException:
+            self.folder.forget_look(before)
+            raise
+
+    def _take_over(self, memory: Memory, before: int) -> None:
         changes = self.folder.refresh()
         new = [row for row in changes.rows if row.id >= before]
         if new:
@@ -124,11 +134,12 @@ class Keeper:
                 for layer in memory.layers.values():
                     missing = torch.zeros(changes.frames - before, layer.index.row_bytes // 4)
                     layer.index.put(memory.table.row(before), missing)
-            for _, group in groupby(new, key=lambda r: r.segment):
-                frames = [r.id for r in group]
+            for _, run in groupby(enumerate(new), key=lambda item: (item[1].segment, item[1].id - item[0])):
+                frames = [row.id for _, row in run]  # without gaps
                 self._load_index(memory, memory.table.row(frames[0]), frames, in_ram=True)
         self._note(memory, changes)
         memory.frames = changes.frames
+        memory.fit()
 
     @property
     def ram(self) -> int:
@@ -161,7 +172,7 @@ class Keeper:
         """Leave damaged frames out; who writes the session also records it."""
         memory.table.damage.update(dict.fromkeys(error.frames, str(error)))
         memory.table.leave_out(error.frames)
-        if self._writer is not None:
+        if self._writer is not None and error.lasting:
             with self.folder.catalog.transaction() as sql:
                 sql.executemany("UPDATE frames SET damaged = ? WHERE id = ?", [(str(error), f) for f in error.frames])
                 bump(sql, "frames_changed")
@@ -179,7 +190,8 @@ class Keeper:
     @property
     def durable(self) -> int:
         """Frames that a power cut cannot take."""
-        return self.folder.frames if self._writer is None else self._writer.durable
+        writer = self._writer
+        return self.folder.frames if writer is None else writer.durable
 
     def begin(self, memory: Memory, config: EncodeConfig, init_ids: Sequence[int]) -> bytes | None:
         """Become the one writer of the session, made if need be; return the state of near-duplicate skipping.
@@ -226,9 +238,18 @@ class Keeper:
         """Take over the frames that were committed in memory. Raises `StoreError` if earlier ones cannot be written."""
         if self._writer is None:
             raise RuntimeError("not writing")
+        # An interrupt may have come between the commit in memory and this one: such frames have but their times.
+        first, told = self._submitted, memory.frames - len(notes)
+        notes = [*(FrameNote(memory.times[frame]) for frame in range(first, told)), *notes]
+        self._submitted = memory.frames
         window = next(iter(memory.layers.values())).window
         commit = Commit(memory.frames, (window.first, window.capacity), notes, until or {}, duplicates)
         self._writer.submit(commit)
+
+    def catch_up(self, memory: Memory) -> None:
+        """Take over frames that an interrupt kept from being handed over."""
+        if self._writer is not None and memory.frames > self._submitted:
+            self.commit(memory, ())
 
     def wait_for_room(self) -> bool:
         return self._writer is not None and self._writer.wait_for_room()
@@ -240,15 +261,24 @@ class Keeper:
             self._writer.flush()
 
     def close(self) -> None:
-        """Make everything durable and let another process write; reading goes on."""
+        """Make everything durable and let another process write; reading goes on.
+
+        If that fails, nothing changes: flush or close again.
+        """
         writer = self._writer
         if writer is not None:
-            try:
-                writer.close()
-            finally:
-                self._writer = None
-                self._lock.release()
+            writer.retry()
+            writer.close()
+            self._writer = None
+            self._lock.release()
             self.folder.catalog.checkpoint()
+
+    def abandon(self) -> None:
+        """Close what nobody holds any more; what cannot be written is only logged."""
+        try:
+            self.close()
+        except RekvError as error:
+            logger.error("%s", error)
 
     def begin_source(self, path: str, size: int | None, start: float, shift: float, first: int) -> int:
         """Record that a file is being read into the session; return its number."""
@@ -320,6 +350,7 @@ class Keeper:
             self._folder = folder
         self._maintenance = Maintenance(folder, self._storage)
         self._writer = Writer(folder, memory, self._maintenance)
+        self._submitted = memory.frames
         self._writer.start()
         duplicates = meta.get("duplicates")
         return bytes.fromhex(duplicates) if duplicates else None

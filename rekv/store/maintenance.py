@@ -97,6 +97,8 @@ class Maintenance:
             self.replace(old, frames, keep)
         except DamagedError as error:
             logger.warning("%s: %s", self._folder.path, error)
+            if not error.lasting:
+                return
             with self._folder.catalog.transaction() as sql:
                 sql.executemany("UPDATE frames SET damaged = ? WHERE id = ?", [(str(error), f) for f in error.frames])
                 bump(sql, "frames_changed")

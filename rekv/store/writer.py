@@ -144,13 +144,12 @@ class Writer(threading.Thread):
         self.check()
 
     def close(self) -> None:
-        """Make everything durable and end the thread, also if that fails."""
-        try:
-            self.flush()
-        finally:
-            with self._changed:
-                self._closing = True
-                self._changed.notify_all()
+        """Make everything durable and end the thread. If that fails the thread goes on waiting for `retry`."""
+        self.flush()
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+        if threading.current_thread() is not self:
             self.join()
 
     def _not_durable(self) -> int:
