@@ -3,7 +3,6 @@
 import logging
 import os
 import time
-import uuid
 from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import groupby
@@ -18,10 +17,11 @@ from torch import Tensor
 from rekv.core import EncodeConfig, StorageConfig
 from rekv.errors import DamagedError, RekvError, SessionError, StoreError
 from rekv.memory.memory import Memory
-from rekv.store.catalog import FILE, Catalog, SourceRow, bump, put
+from rekv.store.catalog import FILE, SourceRow, bump
+from rekv.store.creation import create_folder, remove_orphans
 from rekv.store.files import Files
 from rekv.store.fingerprint import Fingerprint
-from rekv.store.folder import SINK, Changes, SessionFolder, save_sink
+from rekv.store.folder import Changes, SessionFolder
 from rekv.store.maintenance import Maintenance
 from rekv.store.meta import SessionMeta
 from rekv.store.writer import Commit, FrameNote, Writer
@@ -332,7 +332,7 @@ class Keeper:
             else:
                 self.refresh(memory)
                 folder.refresh()
-            _remove_orphans(folder)
+            remove_orphans(folder)
             meta = folder.catalog.meta()
             if memory.frames:
                 memory.restore_window(int(meta["window_first"]), int(meta["window_slots"]))
@@ -356,48 +356,9 @@ class Keeper:
         return bytes.fromhex(duplicates) if duplicates else None
 
 
-def create_folder(path: Path, meta: SessionMeta, sink: Sequence[tuple[Tensor, Tensor]], files: Files) -> None:
-    """Make a session without frames: whole, or not at all. Raises `OSError`."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    making = path.parent / f".{path.name}.{uuid.uuid4().hex[:8]}"
-    making.mkdir()
-    try:
-        save_sink(making / SINK, sink, meta)
-        descriptor = files.open(making / SINK)
-        try:
-            files.sync(descriptor)
-        finally:
-            files.close(descriptor)
-        catalog = Catalog(making, writable=True)
-        with catalog.transaction() as sql:
-            put(sql, session=meta.dumps(), frames=0)
-        catalog.close()
-        files.sync_folder(making)
-        try:
-            os.rename(making, path)  # fails if somebody else made it meanwhile, which is as good
-        except OSError:
-            if not (path / FILE).exists():
-                raise
-        files.sync_folder(path.parent)
-    finally:
-        if making.exists():
-            for entry in making.iterdir():
-                entry.unlink()
-            making.rmdir()
-
-
 def default_ram() -> int:
     """A quarter of this machine's memory, in bytes."""
     try:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 4
     except (ValueError, OSError):
         return 4 << 30
-
-
-def _remove_orphans(folder: SessionFolder) -> None:
-    """Remove segments that no catalog row names: a crash came between making them and committing them."""
-    known = {row.file for row in folder.catalog.segments()}
-    for path in folder.path.glob("segment-*.safetensors"):
-        if path.name not in known:
-            logger.info("%s was never committed; it is removed", path)
-            folder.files.unlink(path)
