@@ -29,6 +29,7 @@ def device(request: pytest.FixtureRequest) -> torch.device:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of the CUDA kernel and copies cannot run without a device; where there is one, nothing is skipped."""
     if torch.cuda.is_available():
         return
     for item in items:

@@ -14,7 +14,7 @@ import torch
 from rekv.core import StorageConfig
 from rekv.errors import DamagedError
 from rekv.store.catalog import FrameRow, SegmentRow, bump
-from rekv.store.codecs import codec
+from rekv.store.codecs import Codec, codec
 from rekv.store.folder import Changes, SessionFolder, as_bytes
 from rekv.store.meta import SessionMeta
 from rekv.store.segment import WRITTEN, Layer, Segment
@@ -153,11 +153,24 @@ def rewrite(
     new = Segment.create(
         folder.files, path, slots=len(keep), layers=layers, dtype=meta.torch_dtype, codec=codec_name, metadata=extra
     )
+    try:
+        _fill(new, folder, source, keep, codecs)
+    except BaseException:
+        folder.files.unlink(path)  # a full disk must not keep what is of no use
+        raise
+    return SegmentRow(old.id, kept, len(keep), codec_name, path.stat().st_size, True)
+
+
+def _fill(
+    new: Segment, folder: SessionFolder, source: Segment, keep: Sequence[FrameRow], codecs: Sequence[Codec]
+) -> None:
+    """Write frames of a segment to a new one, durably."""
+    meta = folder.meta
     slots = np.array([frame.slot for frame in keep])
     for layer, (heads, dim) in enumerate(meta.layers):
         for start in range(0, len(keep), _FRAMES_AT_ONCE):
             part = keep[start : start + _FRAMES_AT_ONCE]
-            if source.codec == codec_name:
+            if source.codec == new.codec:
                 packed = [_as_stored(source, layer, frame) for frame in part]
             else:
                 rows = torch.empty(len(part), 2, heads, meta.tokens_per_frame, dim, dtype=meta.torch_dtype)
@@ -170,7 +183,6 @@ def rewrite(
     new.write_table("until", 0, [frame.until for frame in keep])
     new.write_table("state", 0, [WRITTEN] * len(keep))
     new.sync()
-    return SegmentRow(old.id, kept, len(keep), codec_name, path.stat().st_size, True)
 
 
 def _as_stored(source: Segment, layer: int, frame: FrameRow) -> memoryview:

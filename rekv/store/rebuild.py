@@ -1,5 +1,6 @@
 """Makes a session's catalog anew from its segments, when the old one is lost."""
 
+import logging
 import os
 import uuid
 from collections import Counter
@@ -19,6 +20,8 @@ from rekv.store.folder import SINK
 from rekv.store.inspection import SEGMENT, extent, faults_of, meta_of, segment_files
 from rekv.store.meta import SessionMeta
 from rekv.store.segment import WRITTEN, Segment
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +90,10 @@ def _scan_all(path: Path) -> tuple[list[_Scanned], list[SessionMeta | None]]:
         try:
             segment = Segment(Files(), path / file)
             scanned = _scan(segment)
-        except (OSError, StoreError):
+        except StoreError as error:
+            # Nothing can be taken from it, but it is not ours to delete: a name that is no segment's keeps it.
+            logger.warning("%s; it is put aside as %s.damaged", error, file)
+            os.rename(path / file, path / f"{file}.damaged")
             continue
         versions.setdefault(scanned.row.id, []).append(scanned)
         metas.append(meta_of(segment.metadata))

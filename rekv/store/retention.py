@@ -6,6 +6,7 @@ session was last written to. Frames that nobody could read again go like any oth
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -174,10 +175,8 @@ def _written(path: Path, segments: Sequence[SegmentRow]) -> dict[int, float]:
     times: dict[int, float] = {}
     latest = time.time()
     for segment in reversed(segments):
-        try:
+        with suppress(FileNotFoundError):  # one that is missing counts as old as the one after it
             latest = min(latest, (path / segment.file).stat().st_mtime)
-        except FileNotFoundError:
-            pass
         times[segment.id] = latest
     return times
 
