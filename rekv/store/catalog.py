@@ -154,6 +154,12 @@ class Catalog:
         query = f"SELECT {columns} FROM frames WHERE segment = ? ORDER BY id"
         return [FrameRow(*row) for row in self._all(query, (segment,))]
 
+    def segment(self, number: int) -> tuple[SegmentRow | None, list[FrameRow]]:
+        """A segment, if it is there, and its frames, ascending, as of one moment."""
+        with self._moment():
+            rows = [row for row in self.segments(number) if row.id == number]
+            return (rows[0] if rows else None), self.frames_of(number)
+
     def sources(self) -> list[SourceRow]:
         rows = self._all("SELECT id, path, bytes, start, shift, first, finished FROM sources ORDER BY id")
         return [SourceRow(row[0], row[1], row[2], row[3], row[4], row[5], bool(row[6])) for row in rows]
@@ -167,18 +173,24 @@ class Catalog:
 
     def snapshot(self, frame: int, segment: int) -> tuple[dict[str, str], list[SegmentRow], list[FrameRow]]:
         """Meta, segments from `segment` on, and frames from `frame` on, all as of one moment."""
-        with self._lock, _explained(self.path):
-            self._connection.execute("BEGIN")
-            try:
-                return self.meta(), self.segments(segment), self.frames(frame)
-            finally:
-                self._connection.execute("COMMIT")
+        with self._moment():
+            return self.meta(), self.segments(segment), self.frames(frame)
 
     def check(self) -> None:
         """Raise `StoreError` if SQLite finds the file damaged."""
         found = self._all("PRAGMA quick_check")
         if found != [("ok",)]:
             raise StoreError(f"{self.path} is damaged: {found[0][0]}")
+
+    @contextmanager
+    def _moment(self) -> Iterator[None]:
+        """What is read meanwhile is all as of one moment."""
+        with self._lock, _explained(self.path):
+            self._connection.execute("BEGIN")
+            try:
+                yield
+            finally:
+                self._connection.execute("COMMIT")
 
     def _all(self, query: str, values: Iterable[Any] = ()) -> list[Any]:
         with self._lock, _explained(self.path):

@@ -6,11 +6,12 @@ import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
+from safetensors.torch import save_file
 from torch import Tensor
 
 from rekv.store.catalog import FILE, Catalog, put
 from rekv.store.files import Files
-from rekv.store.folder import SINK, SessionFolder, save_sink
+from rekv.store.folder import SINK, SessionFolder
 from rekv.store.meta import SessionMeta
 
 logger = logging.getLogger(__name__)
@@ -22,7 +23,7 @@ def create_folder(path: Path, meta: SessionMeta, sink: Sequence[tuple[Tensor, Te
     making = path.parent / f".{path.name}.{uuid.uuid4().hex[:8]}"
     making.mkdir()
     try:
-        save_sink(making / SINK, sink, meta)
+        _save_sink(making / SINK, sink, meta)
         descriptor = files.open(making / SINK)
         try:
             files.sync(descriptor)
@@ -53,3 +54,12 @@ def remove_orphans(folder: SessionFolder) -> None:
         if path.name not in known:
             logger.info("%s was never committed; it is removed", path)
             folder.files.unlink(path)
+
+
+def _save_sink(path: Path, sink: Sequence[tuple[Tensor, Tensor]], meta: SessionMeta) -> None:
+    """Write the init prompt's keys and values."""
+    tensors = {}
+    for i, (keys, values) in enumerate(sink):
+        tensors[f"layer.{i}.keys"] = keys.cpu().contiguous()
+        tensors[f"layer.{i}.values"] = values.cpu().contiguous()
+    save_file(tensors, path, {"format": "rekv-sink", "session": meta.dumps()})

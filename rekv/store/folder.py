@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 from zlib_ng import zlib_ng
 
@@ -28,6 +27,7 @@ Ints = NDArray[np.int64]
 
 SINK = "sink.safetensors"
 OPEN_SEGMENTS = 128  # file descriptors kept
+_GONE, _LEFT = -1, -2  # instead of a segment: removed; removed since the last look
 _TASK_BYTES = 1 << 20  # what one thread reads at a time
 _THREADS = 8
 
@@ -60,7 +60,7 @@ class SessionFolder:
         self.frames = 0
         self._segments: dict[int, SegmentRow] = {}
         self._open: OrderedDict[int, Segment] = OrderedDict()
-        self._segment_of = np.full(0, -1, np.int64)  # by frame
+        self._segment_of = np.full(0, _GONE, np.int64)  # by frame
         self._slot_of = np.zeros(0, np.int64)
         self._versions = ("", "")
         self._seen = -1
@@ -100,8 +100,8 @@ class SessionFolder:
         if known and frames_version != self._versions[0]:
             alive = np.zeros(known, bool)
             alive[[row.id for row in rows_all if row.id < known]] = True
-            gone = np.flatnonzero(~alive & (self._segment_of[:known] >= 0)).tolist()
-            self._segment_of[gone] = -1
+            gone = np.flatnonzero(~alive & (self._segment_of[:known] != _GONE)).tolist()
+            self._segment_of[gone] = _GONE
             self.locate(rows_all)
             rows = [row for row in rows_all if row.id >= known - 1]
             damaged = {row.id: row.damaged for row in rows_all if row.damaged}
@@ -133,7 +133,7 @@ class SessionFolder:
             self._segment_of[row.id] = row.segment
 
     def place(self, frame: int) -> tuple[int, int]:
-        """Segment and slot of a frame; segment -1 if it is gone."""
+        """Segment and slot of a frame; a segment below 0 if it is gone."""
         return int(self._segment_of[frame]), int(self._slot_of[frame])
 
     def know(self, row: SegmentRow, segment: Segment) -> None:
@@ -146,7 +146,7 @@ class SessionFolder:
     def replace(self, number: int, row: SegmentRow | None, kept: Sequence[int], lost: Iterable[int]) -> None:
         """Note that a segment was rewritten with the frames `kept`, or removed (None)."""
         with self._moving:
-            self._segment_of[list(lost)] = -1
+            self._segment_of[list(lost)] = _GONE
             self._open.pop(number, None)
             if row is None:
                 self._segments.pop(number, None)
@@ -211,14 +211,17 @@ class SessionFolder:
             segment = self.segment(number)
             slots, there = self._slot_of[frames], self._segment_of[frames] == number
         if not there.all():  # opening it, the catalog was looked at again
-            raise DamagedError(f"frames are no longer in {segment.path.name}", tuple(frames[~there].tolist()))
+            raise self._no_longer(frames[~there].tolist())
         first, last = int(slots.min()), int(slots.max()) + 1
         try:
+            segment.require_places(frames.tolist(), slots)
             rows = segment.index(layer, first, last)
             if last - first != len(frames):
                 rows = rows[slots - first]
             crcs = segment.table("index_crc")[layer][slots] if check else ()
-        except (OSError, StoreError, IndexError) as error:
+        except DamagedError:
+            raise
+        except (OSError, StoreError) as error:
             words = f"{segment.path.name}: its index cannot be read ({error})"
             raise DamagedError(words, tuple(frames.tolist()), lasting=_lasts(error)) from error
         bad = [int(frame) for frame, row, crc in zip(frames, rows, crcs, strict=False) if zlib_ng.crc32(row) != crc]
@@ -238,6 +241,8 @@ class SessionFolder:
                 raise DamagedError(f"the catalog of {self.path.name} knows no segment {number}", frames)
             try:
                 segment = self._open_segment(row)
+            except DamagedError:
+                raise
             except (OSError, StoreError) as error:
                 if not self.path.is_dir():
                     raise StoreError(f"{self.path} is gone; is its disk still there?") from error
@@ -253,35 +258,47 @@ class SessionFolder:
             return Segment(self.files, self.path / row.file)
         except FileNotFoundError:
             # Another process may have packed or thinned it since the last look: then it has another name.
-            found = [new for new in self.catalog.segments(row.id) if new.id == row.id]
-            if not found or found[0].file == row.file:
+            new, frames = self.catalog.segment(row.id)
+            if new is not None and new.file == row.file:
                 raise
-            self._segments[row.id] = found[0]
-            self._segment_of[self._segment_of == row.id] = -1
-            self.locate(self.catalog.frames_of(row.id))
-            return Segment(self.files, self.path / found[0].file)
+            lay_there = self._segment_of == row.id
+            self._segment_of[lay_there] = _LEFT
+            if new is None:
+                raise self._no_longer(np.flatnonzero(lay_there).tolist()) from None
+            self._segments[row.id] = new
+            self.locate(frames)
+            return self._open_segment(new)  # and may do so again
+
+    def _no_longer(self, frames: list[int]) -> DamagedError:
+        """Removed since the last look: the next one says so."""
+        return DamagedError(f"frames {frames} are no longer in {self.path.name}", tuple(frames), lasting=False)
 
     def _plan(self, layer: int, frames: Sequence[int], rows: Sequence[Tensor]) -> list["_Job"]:
         jobs: list[_Job] = []
         places = self._segment_of[np.asarray(frames, np.int64)]
         if (places < 0).any():
             absent = [frame for frame, place in zip(frames, places.tolist(), strict=True) if place < 0]
-            raise DamagedError(f"frames {absent} are no longer in {self.path.name}", tuple(absent))
+            raise self._no_longer(absent)
         for place in np.unique(places).tolist():
             mine = np.flatnonzero(places == place).tolist()
             segment = self.segment(place)
             moved = [frames[i] for i in mine if self._segment_of[frames[i]] != place]
             if moved:  # opening it, the catalog was looked at again
-                raise DamagedError(f"frames {moved} are no longer in {self.path.name}", tuple(moved))
+                raise self._no_longer(moved)
             jobs += self._jobs(segment, layer, [frames[i] for i in mine], [rows[i] for i in mine])
         return jobs
 
     def _jobs(self, segment: Segment, layer: int, frames: Sequence[int], rows: Sequence[Tensor]) -> Iterator["_Job"]:
         """Cut a request into runs of blocks that are neighbours in the file, of limited size."""
-        offset, size, crc = segment.blocks_table(layer)
         slots = self._slot_of[np.asarray(frames, np.int64)]
-        if (slots >= len(offset)).any() or (slots < 0).any():
-            raise DamagedError(f"the catalog names slots that {segment.path.name} does not have", tuple(frames))
+        try:
+            segment.require_places(frames, slots)
+            offset, size, crc = segment.blocks_table(layer)
+        except DamagedError:
+            raise
+        except (OSError, StoreError) as error:
+            words = f"{segment.path.name}: its tables cannot be read ({error})"
+            raise DamagedError(words, tuple(frames), lasting=_lasts(error)) from error
         impossible = [f for f, s in zip(frames, slots, strict=True) if not segment.holds(layer, offset[s], size[s])]
         if impossible:
             raise DamagedError(f"{segment.path.name}: where frames {impossible} lie is damaged", tuple(impossible))
@@ -301,7 +318,7 @@ class SessionFolder:
 
     def _grow(self, frames: int) -> None:
         grown = max(1024, frames, 2 * len(self._segment_of))
-        segment_of, slot_of = np.full(grown, -1, np.int64), np.zeros(grown, np.int64)
+        segment_of, slot_of = np.full(grown, _GONE, np.int64), np.zeros(grown, np.int64)
         segment_of[: len(self._segment_of)] = self._segment_of
         slot_of[: len(self._slot_of)] = self._slot_of
         self._slot_of, self._segment_of = slot_of, segment_of
@@ -366,15 +383,6 @@ class _Job:
 def _lasts(error: Exception) -> bool:
     """Whether bytes are lost, and not only out of reach for now."""
     return not isinstance(error, OSError) or isinstance(error, FileNotFoundError)
-
-
-def save_sink(path: Path, sink: Sequence[tuple[Tensor, Tensor]], meta: SessionMeta) -> None:
-    """Write the init prompt's keys and values."""
-    tensors = {}
-    for i, (keys, values) in enumerate(sink):
-        tensors[f"layer.{i}.keys"] = keys.cpu().contiguous()
-        tensors[f"layer.{i}.values"] = values.cpu().contiguous()
-    save_file(tensors, path, {"format": "rekv-sink", "session": meta.dumps()})
 
 
 def as_bytes(tensor: Tensor) -> memoryview:

@@ -13,7 +13,7 @@ from rekv.store.meta import SessionMeta
 from rekv.store.segment import PAGE, Segment
 
 SEGMENT = re.compile(r"segment-(\d+)(?:-(\d+))?\.safetensors")  # its number, and its version if it was rewritten
-Faults = dict[int, tuple[str, str]]  # by slot: kind of problem, and in words
+Faults = dict[int, tuple[str, str]]  # by slot, or frame: kind of problem, and in words
 
 
 def segment_files(path: Path) -> list[str]:

@@ -1,5 +1,6 @@
 """Keeps the memory of one session in its folder: loads it, follows it, and writes what is appended."""
 
+import copy
 import logging
 import os
 import time
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from rekv.core import EncodeConfig, StorageConfig
 from rekv.errors import DamagedError, RekvError, SessionError, StoreError
+from rekv.memory.frames import FrameTable
 from rekv.memory.memory import Memory
 from rekv.store.catalog import FILE, SourceRow, bump
 from rekv.store.creation import create_folder, remove_orphans
@@ -45,8 +47,9 @@ class Keeper:
         self._files = files or Files()
         self._folder: SessionFolder | None = None
         self._writer: Writer | None = None
-        self._submitted = 0  # frames that were handed to the writer
         self._maintenance: Maintenance | None = None  # of the last writer
+        self._whole: FrameTable | None = None  # the memory's, with frames that could not be read for the moment
+        self._unread: list[tuple[int, list[int]]] = []  # layer and frames whose representative keys could not be
         self._lock = FileLock(path / LOCK, timeout=LOCK_SECONDS, thread_local=False)
         if (path / FILE).exists():
             self._folder = SessionFolder(path, self._files)
@@ -113,6 +116,7 @@ class Keeper:
         if self._writer is not None:
             self.settle(memory)
             return
+        self._take_back(memory)
         if self._folder is None and (self.path / FILE).exists():
             raise SessionError(f"session {self.path.name!r} has been made by another one meanwhile: open it again")
         before = memory.frames
@@ -152,30 +156,57 @@ class Keeper:
                 rows, load = range(row, row + len(frames)), memory.index_from_disk(i)
                 layer.index.put_on_disk(len(frames), partial(load, rows))
                 continue
-            try:
-                means = torch.from_numpy(self.folder.index(i, frames, check=True))
-            except DamagedError as error:
-                self._lose(memory, error)
-                means = torch.zeros(len(frames), layer.index.row_bytes // 4)
-            layer.index.put(row, means)
+            self._read_index(memory, i, row, frames)
+
+    def _read_index(self, memory: Memory, layer: int, row: int, frames: list[int]) -> None:
+        index = memory.layers[layer].index
+        try:
+            means = torch.from_numpy(self.folder.index(layer, frames, check=True))
+        except DamagedError as error:
+            self._lose(memory, error)
+            if not error.lasting:
+                self._unread.append((layer, frames))
+            means = torch.zeros(len(frames), index.row_bytes // 4)
+        index.put(row, means)
+
+    def _take_back(self, memory: Memory) -> None:
+        """Try again what could not be read for a moment."""
+        if self._whole is None:
+            return
+        memory.table, self._whole = self._whole, None
+        unread, self._unread = self._unread, []
+        for i, lacking in unread:
+            if frames := [frame for frame in lacking if frame >= memory.table.oldest]:
+                self._read_index(memory, i, memory.table.row(frames[0]), frames)
 
     def _note(self, memory: Memory, changes: Changes) -> None:
         memory.table.until.update({row.id: row.until for row in changes.rows if row.until > row.time})
-        memory.table.damage.update(changes.damaged)
-        memory.table.leave_out((*changes.gone, *changes.damaged))
+        for table in self._tables(memory):
+            table.damage.update(changes.damaged)
+            table.leave_out((*changes.gone, *changes.damaged))
         for layer in memory.layers.values():
             layer.blocks.forget((*changes.gone, *changes.recoded))
         if changes.gone:
             memory.forget_gone()
 
     def lose(self, memory: Memory, error: DamagedError) -> None:
-        """Leave damaged frames out; who writes the session also records it."""
-        memory.table.damage.update(dict.fromkeys(error.frames, str(error)))
-        memory.table.leave_out(error.frames)
+        """Leave damaged frames out; who writes the session also records it.
+
+        If the damage may pass, they are left out until the next look (`refresh`, `settle`).
+        """
+        if not error.lasting and self._whole is None:
+            self._whole = table = memory.table
+            memory.table = copy.deepcopy(table, {id(table.until): table.until})
+        for table in self._tables(memory) if error.lasting else (memory.table,):
+            table.damage.update(dict.fromkeys(error.frames, str(error)))
+            table.leave_out(error.frames)
         if self._writer is not None and error.lasting:
             with self.folder.catalog.transaction() as sql:
                 sql.executemany("UPDATE frames SET damaged = ? WHERE id = ?", [(str(error), f) for f in error.frames])
                 bump(sql, "frames_changed")
+
+    def _tables(self, memory: Memory) -> Sequence[FrameTable]:
+        return (memory.table,) if self._whole is None else (memory.table, self._whole)
 
     def _lose(self, memory: Memory, error: DamagedError) -> None:
         logger.warning("%s: %s; they are left out", self.path, error)
@@ -219,7 +250,8 @@ class Keeper:
             raise
 
     def settle(self, memory: Memory) -> None:
-        """Take over what the maintenance of the folder has changed."""
+        """Take over what the maintenance of the folder has changed, and try again what could not be read."""
+        self._take_back(memory)
         if self._maintenance is not None and (changes := self._maintenance.take()):
             self._note(memory, changes)
 
@@ -239,16 +271,15 @@ class Keeper:
         if self._writer is None:
             raise RuntimeError("not writing")
         # An interrupt may have come between the commit in memory and this one: such frames have but their times.
-        first, told = self._submitted, memory.frames - len(notes)
+        first, told = self._writer.submitted, memory.frames - len(notes)
         notes = [*(FrameNote(memory.times[frame]) for frame in range(first, told)), *notes]
-        self._submitted = memory.frames
         window = next(iter(memory.layers.values())).window
         commit = Commit(memory.frames, (window.first, window.capacity), notes, until or {}, duplicates)
         self._writer.submit(commit)
 
     def catch_up(self, memory: Memory) -> None:
         """Take over frames that an interrupt kept from being handed over."""
-        if self._writer is not None and memory.frames > self._submitted:
+        if self._writer is not None and memory.frames > self._writer.submitted:
             self.commit(memory, ())
 
     def wait_for_room(self) -> bool:
@@ -350,7 +381,6 @@ class Keeper:
             self._folder = folder
         self._maintenance = Maintenance(folder, self._storage)
         self._writer = Writer(folder, memory, self._maintenance)
-        self._submitted = memory.frames
         self._writer.start()
         duplicates = meta.get("duplicates")
         return bytes.fromhex(duplicates) if duplicates else None

@@ -4,6 +4,7 @@ Files change by making another one and swapping it in with one transaction; read
 """
 
 import logging
+import sqlite3
 import threading
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -33,6 +34,7 @@ class Maintenance:
         self._gone: list[int] = []
         self._recoded: list[int] = []
         self._damaged: dict[int, str] = {}
+        self._leftover: list[Path] = []  # files that were replaced, and could not be removed
 
     def take(self) -> Changes | None:
         """What has changed since the last call."""
@@ -43,7 +45,12 @@ class Maintenance:
         return Changes(self._folder.frames, (), gone, recoded, damaged) if gone or recoded or damaged else None
 
     def run(self, first_needed: int) -> None:
-        """Seal, thin and remove segments of frames below `first_needed`: the window does not need them any more."""
+        """Seal, thin and remove segments of frames below `first_needed`: the window does not need them any more.
+
+        What goes altogether goes first, and what is beyond the budget also goes if packing fails: a full disk gets
+        room by it. Raises what stopped the packing, `OSError` or `RekvError`; to be run again then.
+        """
+        self._remove_leftover()
         rows = self._folder.catalog.frames()
         by_segment: dict[int, list[FrameRow]] = {}
         for row in rows:
@@ -55,12 +62,24 @@ class Maintenance:
         ]
         newest = rows[-1].time if rows else 0.0
         pinned = self._folder.catalog.pins()
-        for segment in segments:
-            frames = by_segment[segment.id]
-            keep = self._kept(frames, newest, pinned)
-            if not segment.sealed or len(keep) < len(frames):
-                self._try_to_replace(segment, frames, keep)
-        self._fit(segments, by_segment, pinned)
+        changing = [
+            (segment, frames, keep)
+            for segment in segments
+            for frames in (by_segment[segment.id],)
+            for keep in (self._kept(frames, newest, pinned),)
+            if not segment.sealed or len(keep) < len(frames)
+        ]
+        unread: DamagedError | None = None
+        try:
+            for segment, frames, keep in sorted(changing, key=lambda change: bool(change[2])):
+                try:
+                    self._try_to_replace(segment, frames, keep)
+                except DamagedError as error:  # a disk that does not answer here may do so elsewhere
+                    unread = error
+        finally:
+            self._fit(segments, by_segment, pinned)
+        if unread is not None:
+            raise unread
 
     def _kept(self, frames: Sequence[FrameRow], newest: float, pinned: Sequence[tuple[float, float]]) -> list[FrameRow]:
         """The frames of a segment that their age lets stay. A segment changes when all of it is old enough."""
@@ -96,9 +115,9 @@ class Maintenance:
         try:
             self.replace(old, frames, keep)
         except DamagedError as error:
-            logger.warning("%s: %s", self._folder.path, error)
             if not error.lasting:
-                return
+                raise
+            logger.warning("%s: %s", self._folder.path, error)
             with self._folder.catalog.transaction() as sql:
                 sql.executemany("UPDATE frames SET damaged = ? WHERE id = ?", [(str(error), f) for f in error.frames])
                 bump(sql, "frames_changed")
@@ -106,11 +125,14 @@ class Maintenance:
                 self._damaged.update(dict.fromkeys(error.frames, str(error)))
 
     def replace(self, old: SegmentRow, frames: Sequence[FrameRow], keep: Sequence[FrameRow]) -> None:
-        """Replace a segment by one with the frames to keep, packed. Frames known to be damaged are not kept."""
-        keep = [frame for frame in keep if not frame.damaged]
+        """Replace a segment by one with the frames to keep, packed. Damaged frames are not kept, unless they have
+        become readable again."""
+        keep = [frame for frame in keep if not frame.damaged or self._is_readable(frame)]
+        healed = [frame.id for frame in keep if frame.damaged]
         if len(keep) == len(frames) and old.codec == self._folder.meta.codec:
             with self._folder.catalog.transaction() as sql:
                 sql.execute("UPDATE segments SET sealed = 1 WHERE id = ?", (old.id,))
+                _heal(sql, healed)
             return
         new = rewrite(self._folder, old, keep, self._folder.meta.codec) if keep else None
         lost = {frame.id for frame in frames} - {frame.id for frame in keep}
@@ -128,13 +150,40 @@ class Maintenance:
                     (new.file, new.slots, new.codec, new.bytes, old.id),
                 )
             bump(sql, "segments_changed")
+            _heal(sql, healed)
             if lost:
                 bump(sql, "frames_changed")
         self._folder.replace(old.id, new, [frame.id for frame in keep], lost)
-        self._folder.files.unlink(self._folder.path / old.file)
         with self._lock:
             self._gone += sorted(lost)
             self._recoded += [frame.id for frame in keep]
+        self._leftover.append(self._folder.path / old.file)
+        self._remove_leftover()
+
+    def _remove_leftover(self) -> None:
+        while self._leftover:
+            self._folder.files.unlink(self._leftover[-1])
+            self._leftover.pop()
+
+    def _is_readable(self, frame: FrameRow) -> bool:
+        """Whether a frame is as it was written. Raises `DamagedError` or `OSError` if that cannot be told for now."""
+        meta = self._folder.meta
+        try:
+            for layer, (heads, dim) in enumerate(meta.layers):
+                row = torch.empty(2, heads, meta.tokens_per_frame, dim, dtype=meta.torch_dtype)
+                self._folder.read(layer, [frame.id], [row])
+                self._folder.index(layer, [frame.id], check=True)
+        except DamagedError as error:
+            if not error.lasting:
+                raise
+            return False
+        return bool(self._folder.segment(frame.segment).table("time")[frame.slot] == frame.time)
+
+
+def _heal(sql: sqlite3.Connection, frames: Sequence[int]) -> None:
+    sql.executemany("UPDATE frames SET damaged = NULL WHERE id = ?", [(frame,) for frame in frames])
+    if frames:
+        bump(sql, "frames_changed")
 
 
 def rewrite(
@@ -167,6 +216,7 @@ def _fill(
     """Write frames of a segment to a new one, durably."""
     meta = folder.meta
     slots = np.array([frame.slot for frame in keep])
+    source.require_places([frame.id for frame in keep], slots)
     for layer, (heads, dim) in enumerate(meta.layers):
         for start in range(0, len(keep), _FRAMES_AT_ONCE):
             part = keep[start : start + _FRAMES_AT_ONCE]

@@ -6,6 +6,7 @@ docs/store-format.md specifies it.
 
 import json
 import math
+import os
 import struct
 import threading
 from collections.abc import Mapping, Sequence
@@ -19,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from zlib_ng import zlib_ng
 
-from rekv.errors import StoreError
+from rekv.errors import DamagedError, StoreError
 from rekv.store.files import Files
 
 FORMAT = "rekv-segment"
@@ -82,6 +83,7 @@ class Segment:
         """Open an existing segment. Raises `StoreError` if it is not one, and `OSError` if it cannot be opened."""
         self._files, self.path = files, path
         self._tables: tuple[NDArray[Any], NDArray[Any], NDArray[Any]] | None = None
+        self._frames: NDArray[np.int64] | None = None
         self._loading = threading.Lock()
         self._descriptor = files.open(path, writable=writable)
         try:
@@ -173,6 +175,7 @@ class Segment:
         place = self.places[name]
         data = np.ascontiguousarray(values, _NUMPY[place.type])
         self._files.write(self._descriptor, [data.data.cast("B")], place.start + slot * place.row)
+        self.forget_tables()
 
     def sync(self) -> None:
         self._files.sync(self._descriptor)
@@ -186,6 +189,11 @@ class Segment:
         self._read(data.data.cast("B"), place.start)
         return data
 
+    @property
+    def size(self) -> int:
+        """Bytes of the file, which may have lost its name meanwhile."""
+        return os.fstat(self._descriptor).st_size
+
     def blocks_table(self, layer: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.uint32]]:
         """Offset, size and checksum of each slot's block in a layer; kept until `forget_tables`."""
         with self._loading:
@@ -193,10 +201,25 @@ class Segment:
             self._tables = (offset, size, crc)
         return offset[layer], size[layer], crc[layer]
 
+    def frame_ids(self) -> NDArray[np.int64]:
+        """The frame in each slot; kept until `forget_tables`."""
+        with self._loading:
+            if self._frames is None:
+                self._frames = self.table("frame")
+            return self._frames
+
+    def require_places(self, frames: Sequence[int], slots: NDArray[np.int64]) -> None:
+        """Raise `DamagedError` for frames that are not in the slots where the catalog says they are."""
+        if (slots >= self.slots).any() or (slots < 0).any():
+            raise DamagedError(f"the catalog names slots that {self.path.name} does not have", tuple(frames))
+        ids: list[int] = self.frame_ids()[slots].tolist()
+        if wrong := [frame for frame, there in zip(frames, ids, strict=True) if frame != there]:
+            raise DamagedError(f"{self.path.name} has other frames where {wrong} should lie", tuple(wrong))
+
     def forget_tables(self) -> None:
         """The segment has been written to: its tables are read again when they are needed."""
         with self._loading:  # so that what is being loaded, and is old already, is not kept
-            self._tables = None
+            self._tables = self._frames = None
 
     def index(self, layer: int, start: int, stop: int) -> NDArray[np.float32]:
         """Representative keys of slots start..stop-1: (slots, width)."""

@@ -186,30 +186,31 @@ class _Check:
                 return  # whoever writes the session has packed or removed it since its catalog was read
             kind = "missing" if isinstance(error, FileNotFoundError) else "header"
             words = f"{row.file} is gone" if kind == "missing" else f"{row.file} cannot be read ({error})"
-            self._note(row, rows, {frame.slot: (kind, words) for frame in rows})
+            self._note(row, rows, {frame.id: (kind, words) for frame in rows})
             if not row.sealed:
                 self.unusable.append(row)
                 if not any(problem.file == row.file for problem in self.problems):
                     self.problems.append(Problem(kind, row.file, (), words))
             return
-        if (size := path.stat().st_size) < row.bytes:
+        if (size := segment.size) < row.bytes:
             self.cut.append(row)
             words = f"{row.file} was cut: it has {size} bytes of {row.bytes}"
             self.problems.append(Problem("truncated", row.file, (), words))
-        faults = faults_of(segment, [frame.slot for frame in rows])
+        by_slot = faults_of(segment, [frame.slot for frame in rows])
+        faults = {frame.id: by_slot[frame.slot] for frame in rows if frame.slot in by_slot}
         self._note(row, rows, faults | _contradictions(segment, rows))
         self.bytes += (len(rows) - len(faults)) * sum(layer.nbytes + 4 * layer.width for layer in segment.layout)
 
     def _note(self, row: SegmentRow, rows: Sequence[FrameRow], faults: Faults) -> None:
-        """Tell frames that are damaged, or whole, from those that are known to be."""
+        """Tell frames that are damaged, or whole, from those that are known to be; `faults` by frame."""
         by_kind: dict[tuple[str, str], list[int]] = {}
         for frame in rows:
-            if frame.slot not in faults:
+            if frame.id not in faults:
                 self.frames += 1
                 if frame.damaged:
                     by_kind.setdefault(("marked", "are marked as damaged, and are whole"), []).append(frame.id)
             elif not frame.damaged:
-                by_kind.setdefault(faults[frame.slot], []).append(frame.id)
+                by_kind.setdefault(faults[frame.id], []).append(frame.id)
         for (kind, words), ids in by_kind.items():
             frames = f"{len(ids)} frames ({ids[0]} to {ids[-1]})" if len(ids) > 1 else f"frame {ids[0]}"
             message = words if row.file in words else f"{row.file}: {frames}: {words}"
@@ -242,13 +243,13 @@ def _require_fit(segment: Segment, row: SegmentRow, meta: SessionMeta) -> None:
 
 
 def _contradictions(segment: Segment, rows: Sequence[FrameRow]) -> Faults:
-    """Slots that are not those of the frames the catalog means; the segment has been read before."""
+    """By frame: those whose slots are not theirs; the segment has been read before."""
     try:
         ids, times = segment.table("frame"), segment.table("time")
     except (OSError, StoreError):
         return {}
     return {
-        row.slot: ("tables", "the file's tables contradict the catalog")
+        row.id: ("tables", "the file's tables contradict the catalog")
         for row in rows
         if row.slot < segment.slots and (ids[row.slot] != row.id or times[row.slot] != row.time)
     }

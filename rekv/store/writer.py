@@ -23,6 +23,7 @@ logger = logging.getLogger(__name__)
 COMMIT_SECONDS = 1.0
 COMMIT_BYTES = 64 << 20
 SEGMENT_BYTES = 512 << 20
+TIDY_AGAIN_SECONDS = 30.0  # after packing or removing has failed
 SEGMENT_SLOTS = (16, 4096)  # fewest and most
 
 
@@ -86,11 +87,20 @@ class Writer(threading.Thread):
         self._bytes = 0  # since the last commit
         self._last_commit = monotonic()
         self._error: Exception | None = None
+        self._untidy: int | None = None  # frames below which segments were to be packed, while that has failed
+        self._tidied = monotonic()
         self._flushing = 0
         self._closing = False
         self._identity = _identity(folder)
 
     # -- called by the encoder ---------------------------------------------------------------------------------
+
+    @property
+    def submitted(self) -> int:
+        """Frames that were handed over, written or not."""
+        with self._changed:
+            calls = [commit for commit, _ in self._uncommitted] + self._commits
+            return calls[-1].frames if calls else self.durable
 
     def submit(self, commit: Commit) -> None:
         """Take over the frames of an encode call; raises if an earlier call could not be written.
@@ -170,6 +180,8 @@ class Writer(threading.Thread):
             except Exception as error:
                 logger.exception("%s", self._folder.path)
                 self._stop_with(error)
+        if self._untidy is not None:
+            self._tidy(self._untidy)
 
     def _wait_for_work(self) -> bool:
         with self._changed:
@@ -352,8 +364,17 @@ class Writer(threading.Thread):
         with self._changed:
             self.durable = last.frames
             self._uncommitted = []
-        if full:
-            self.maintenance.run(first_needed(self._meta, last.window[0]))
+        if full or (self._untidy is not None and monotonic() - self._tidied >= TIDY_AGAIN_SECONDS):
+            self._tidy(first_needed(self._meta, last.window[0]))
+
+    def _tidy(self, needed: int) -> None:
+        """Pack and remove segments of frames below `needed`; if that fails, again later, and at the end."""
+        self._untidy, self._tidied = needed, monotonic()
+        try:
+            self.maintenance.run(needed)
+            self._untidy = None
+        except (OSError, RekvError) as error:
+            logger.warning("%s cannot be packed or thinned for now: %s", self._folder.path, _reason(error))
 
     def _write_spans(self, until: Mapping[int, float]) -> None:
         """Also in the segment: how long frames stand for near-duplicates. Only the newest frame's span ever grows."""

@@ -84,16 +84,17 @@ def assert_intact(path: Path, truth: Sequence[torch.Tensor]) -> int:
 
 
 class FailingFiles(Files):
-    """A disk that refuses one kind of operation for as long as `error` is set, after letting `passes` of them pass."""
+    """Refuses one kind of operation while `failing` is set, after `passes` of them, at most `most` times."""
 
     def __init__(self, kind: str, error: int = errno.ENOSPC) -> None:
         self.kind, self.error = kind, error
         self.failing = False
         self.passes = 0
+        self.most = 1 << 30
         self.failed = 0
 
     def _fail(self, kind: str, path: Path | None = None) -> None:
-        if not self.failing or kind != self.kind:
+        if not self.failing or kind != self.kind or self.failed >= self.most:
             return
         if self.passes:
             self.passes -= 1
@@ -104,6 +105,10 @@ class FailingFiles(Files):
     def create(self, path: Path, size: int) -> int:
         self._fail("create", path)
         return super().create(path, size)
+
+    def open(self, path: Path, *, writable: bool = False) -> int:
+        self._fail("open", path)
+        return super().open(path, writable=writable)
 
     def write(self, descriptor: int, buffers: Sequence[Buffer], offset: int) -> None:
         if self.failing and self.kind == "write" and not self.passes:  # as a disk does: some of it still fits

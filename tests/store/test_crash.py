@@ -16,7 +16,7 @@ from rekv.errors import StoreError
 from rekv.store.catalog import FILE
 from rekv.store.files import Files
 from rekv.store.folder import SINK
-from tests.store.faults import FRAMES, PER_CALL, PowerDisk, append_rest, assert_intact, open_session, true_blocks
+from tests.store.faults import PER_CALL, PowerDisk, append_rest, assert_intact, open_session
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "crash.py"
 
@@ -36,16 +36,6 @@ def test_kill_9(tmp_path: Path) -> None:
 
 
 # -- power cuts --------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def truth() -> list[torch.Tensor]:
-    return true_blocks(len(FRAMES))
-
-
-@pytest.fixture
-def _small_segments(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rekv.store.writer.SEGMENT_SLOTS", (6, 6))
 
 
 class Cuts(PowerDisk):

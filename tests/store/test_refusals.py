@@ -26,19 +26,10 @@ from tests.store.faults import (
     frames_of,
     made,
     open_session,
-    true_blocks,
 )
 from tests.support import decoder_lm, in_time, randomise, tiny_model
 
-
-@pytest.fixture(scope="module")
-def truth() -> list[torch.Tensor]:
-    return true_blocks(len(FRAMES))
-
-
-@pytest.fixture(autouse=True)
-def _small_segments(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rekv.store.writer.SEGMENT_SLOTS", (6, 6))
+pytestmark = pytest.mark.usefixtures("_small_segments")
 
 
 # -- clocks ------------------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from rekv.core import Frame
 from rekv.errors import ConfigError
 from tests.store.support import answer_of, assert_same_answers, in_memory, keeper_of, kept, small_segments
 from tests.support import pictures
@@ -39,6 +40,28 @@ def test_ram_stays_within_its_budget(tmp_path: Path) -> None:
         answer_of(session, retrieve_size=30)
         assert session.memory.bytes_in_ram <= budget
     assert session.memory.bytes > 2 * budget
+
+
+def test_ram_stays_within_its_budget_when_a_long_session_is_opened_and_followed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The index of what is there, and of what others add, is kept on disk as far as it does not fit."""
+    small_segments(monkeypatch, 40)
+    budget = 32 * FRAME
+    with kept(tmp_path) as writer:
+        writer.append(FRAMES)
+        writer.flush()
+        reader = kept(tmp_path, ram=budget)
+        assert_same_answers(reader, writer)
+        answer_of(reader, retrieve_size=60)
+        assert reader.memory.bytes_in_ram <= budget
+        for start in range(0, 120, 40):
+            writer.append(Frame(frame.image, frame.time + 120) for frame in FRAMES[start : start + 40])
+            writer.flush()
+            assert_same_answers(reader, writer)
+            assert reader.memory.bytes_in_ram <= budget
+        assert reader.memory.frames == 240
+        assert_same_answers(kept(tmp_path, ram=budget), writer)
 
 
 def test_index_beyond_half_the_budget_is_on_disk(tmp_path: Path) -> None:

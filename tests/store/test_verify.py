@@ -3,7 +3,6 @@
 import os
 import shutil
 import sqlite3
-import threading
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import asdict
@@ -14,12 +13,11 @@ from typing import Any
 import pytest
 
 from rekv.engine import Model, Session
-from rekv.errors import SessionError, StoreError
+from rekv.errors import StoreError
 from rekv.store.catalog import FILE, Catalog
 from rekv.store.files import Files
 from rekv.store.folder import SINK
 from rekv.store.segment import Segment
-from rekv.store.store import Store
 from rekv.store.verify import Report, verify
 from tests.support import pictures, record, tiny_model
 
@@ -366,19 +364,7 @@ def test_a_half_written_segment_takes_nobodys_place(model: Model, path: Path) ->
     assert_goes_on_exactly(model, path)
 
 
-# -- who else is there -----------------------------------------------------------------------------------------
-
-
-def test_a_session_that_is_written_can_be_checked_but_not_repaired(model: Model, tmp_path: Path) -> None:
-    with session(model, tmp_path) as writing:
-        writing.append(pictures(8))
-        writing.flush()
-        assert verify(tmp_path / "lobby").ok
-        with pytest.raises(SessionError, match="is being written"):
-            verify(tmp_path / "lobby", repair=True)
-    assert verify(tmp_path / "lobby", repair=True).ok
-    with Store(tmp_path).lock("lobby"):
-        pass  # it was given back
+# -- catalogs that are not damaged -----------------------------------------------------------------------------
 
 
 def test_a_locked_catalog_is_not_taken_for_a_damaged_one(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -399,24 +385,3 @@ def test_a_newer_catalog_is_left_alone(path: Path) -> None:
     for repair in (False, True):
         with pytest.raises(StoreError, match="newer rekv"):
             verify(path, repair=repair)
-
-
-def test_a_session_is_sound_at_every_moment_of_its_making(
-    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """While segments are added, packed and removed under the one who checks."""
-    monkeypatch.setattr("rekv.store.writer.SEGMENT_SLOTS", (SLOTS, SLOTS))
-    monkeypatch.setattr("rekv.store.writer.COMMIT_SECONDS", 0.0)
-    with session(model, tmp_path, kv="int8", max_age=60.0) as writing:
-        writing.append(pictures(4))
-        writing.flush()
-        thread = threading.Thread(target=lambda: writing.append(pictures(200)[4:]))
-        thread.start()
-        seen = set()
-        while thread.is_alive():
-            report = verify(tmp_path / "lobby")
-            assert report.ok, report
-            seen.add(report.frames)
-        thread.join()
-    assert len(seen) > 3
-    assert verify(tmp_path / "lobby").problems == []
