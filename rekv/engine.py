@@ -60,18 +60,20 @@ class Model:
         """Start a stream's memory, or open the one called `name` in the folder `store`; without a name, in RAM only.
 
         The session is there for whoever opens it again, in this process or another, as soon as it has frames.
-        `settings` are fields of `EncodeConfig` and `StorageConfig`; a session that exists keeps the former.
+        `settings` are fields of `EncodeConfig` and `StorageConfig`; a session that exists keeps the former, and of
+        the latter its limits (`disk`, `max_age`, `thin_after`, `thin_keep`) until others are given.
         Raises `StoreError` if it cannot be opened, `SessionError` if another model made it.
         """
         names = {field.name for field in fields(StorageConfig)}
-        storage = StorageConfig().but(**{key: settings.pop(key) for key in names & set(settings)})
+        given = {key: settings.pop(key) for key in names & set(settings)}
+        storage = StorageConfig().but(**given)
         if name is None:
             if store is not None:
                 raise ConfigError("a session in a store has a name: model.session(name, store=...)")
             return Session(self, self.family.encode_config.but(**settings), storage)
-        keeper = Keeper(Store(store).path(name), self.fingerprint, storage)
+        keeper = Keeper(Store(store).path(name), self.fingerprint, storage, given=given)
         config = keeper.meta.encode if keeper.exists else self.family.encode_config
-        return Session(self, config.but(**settings), storage, keeper)
+        return Session(self, config.but(**settings), keeper.storage, keeper)
 
     @cached_property
     def fingerprint(self) -> Fingerprint:

@@ -154,7 +154,7 @@ def _read(session: "Session", video: "VideoFile", name: str, interrupt: Interrup
         return Report(name, video.path, "already", before)
     session.append(())
     path, size = video.identity or (video.path, None)
-    number = reading.source or keeper.begin_source(text(path), size, video.start, reading.shift, before)
+    number = reading.source or keeper.folder.catalog.begin_source(text(path), size, video.start, reading.shift, before)
     try:
         with showing(session, video, Path(video.path).name, console, reading.shift) as show:
             session.append(frames, on_progress=show)

@@ -121,6 +121,19 @@ class Catalog:
                     self._connection.execute("ROLLBACK")
                 raise
 
+    def begin_source(self, path: str, size: int | None, start: float, shift: float, first: int) -> int:
+        """Record that a file is being read into the session; return its number."""
+        with self.transaction() as sql:
+            columns = "path, bytes, start, shift, first"
+            number = sql.execute(
+                f"INSERT INTO sources ({columns}) VALUES (?, ?, ?, ?, ?)", (path, size, start, shift, first)
+            ).lastrowid
+        return int(number or 0)
+
+    def finish_source(self, number: int) -> None:
+        with self.transaction() as sql:
+            sql.execute("UPDATE sources SET finished = 1 WHERE id = ?", (number,))
+
     # -- reading -----------------------------------------------------------------------------------------------
 
     def meta(self) -> dict[str, str]:

@@ -4,7 +4,7 @@ import copy
 import logging
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from itertools import groupby
 from pathlib import Path
@@ -19,11 +19,12 @@ from rekv.core import EncodeConfig, StorageConfig
 from rekv.errors import DamagedError, RekvError, SessionError, StoreError
 from rekv.memory.frames import FrameTable
 from rekv.memory.memory import Memory
-from rekv.store.catalog import FILE, SourceRow, bump
+from rekv.store.catalog import FILE, bump
 from rekv.store.creation import create_folder, remove_orphans
 from rekv.store.files import Files
 from rekv.store.fingerprint import Fingerprint
 from rekv.store.folder import Changes, SessionFolder
+from rekv.store.limits import keep_limits, kept_limits
 from rekv.store.maintenance import Maintenance
 from rekv.store.meta import SessionMeta
 from rekv.store.writer import Commit, FrameNote, Writer
@@ -41,9 +42,22 @@ class Keeper:
     releases it when the process ends, however it ends.
     """
 
-    def __init__(self, path: Path, model: Fingerprint, storage: StorageConfig, files: Files | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        model: Fingerprint,
+        storage: StorageConfig,
+        files: Files | None = None,
+        *,
+        given: Collection[str] | None = None,
+    ) -> None:
+        """`given`: fields of `storage` that somebody chose; for the others the session's own limits hold.
+
+        None: all were chosen.
+        """
         self.path = path
-        self._model, self._storage = model, storage
+        self.storage = storage
+        self._model = model
         self._files = files or Files()
         self._folder: SessionFolder | None = None
         self._writer: Writer | None = None
@@ -54,6 +68,9 @@ class Keeper:
         if (path / FILE).exists():
             self._folder = SessionFolder(path, self._files)
             self._folder.meta.model.require_alike(model, f"session {path.name!r}")
+            if given is not None:
+                kept = kept_limits(self._folder.catalog)
+                self.storage = storage.but(**{name: kept[name] for name in kept if name not in given})
 
     # -- reading -----------------------------------------------------------------------------------------------
 
@@ -148,7 +165,7 @@ class Keeper:
     @property
     def ram(self) -> int:
         """The budget in bytes."""
-        return self._storage.ram if self._storage.ram is not None else default_ram()
+        return self.storage.ram if self.storage.ram is not None else default_ram()
 
     def _load_index(self, memory: Memory, row: int, frames: list[int], *, in_ram: bool) -> None:
         for i, layer in memory.layers.items():
@@ -311,23 +328,10 @@ class Keeper:
         except RekvError as error:
             logger.error("%s", error)
 
-    def begin_source(self, path: str, size: int | None, start: float, shift: float, first: int) -> int:
-        """Record that a file is being read into the session; return its number."""
-        with self.folder.catalog.transaction() as sql:
-            columns = "path, bytes, start, shift, first"
-            number = sql.execute(
-                f"INSERT INTO sources ({columns}) VALUES (?, ?, ?, ?, ?)", (path, size, start, shift, first)
-            ).lastrowid
-        return int(number or 0)
-
     def finish_source(self, number: int) -> None:
         """Record that a file was read to its end; everything of it is durable then."""
         self.flush()
-        with self.folder.catalog.transaction() as sql:
-            sql.execute("UPDATE sources SET finished = 1 WHERE id = ?", (number,))
-
-    def sources(self) -> list[SourceRow]:
-        return self.folder.catalog.sources() if self._folder is not None else []
+        self.folder.catalog.finish_source(number)
 
     def _create(self, memory: Memory, config: EncodeConfig, init_ids: Sequence[int]) -> None:
         """Make the folder under another name, and give it its own when it is whole."""
@@ -339,7 +343,7 @@ class Keeper:
             tokens_per_frame=memory.tokens_per_frame,
             layers=tuple((layer.blocks.shape[1], layer.blocks.shape[3]) for layer in layers),
             dtype=str(layers[0].blocks.dtype).removeprefix("torch."),
-            codec=self._storage.kv,
+            codec=self.storage.kv,
             created=time.time(),
         )
         sink = [(layer.sink_keys, layer.sink_values) for layer in layers]
@@ -379,7 +383,8 @@ class Keeper:
         if self._folder is not folder:
             self._folder.close()
             self._folder = folder
-        self._maintenance = Maintenance(folder, self._storage)
+        keep_limits(folder.catalog, self.storage)
+        self._maintenance = Maintenance(folder, self.storage)
         self._writer = Writer(folder, memory, self._maintenance)
         self._writer.start()
         duplicates = meta.get("duplicates")

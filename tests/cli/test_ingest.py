@@ -232,7 +232,7 @@ def test_a_reading_that_died_before_its_first_commit_is_begun_again(run: Run, fi
     session = load().session("a", store=store)
     session.append(())
     assert session.keeper is not None
-    session.keeper.begin_source(str(film), film.stat().st_size, 0.0, 0.0, 0)
+    session.keeper.folder.catalog.begin_source(str(film), film.stat().st_size, 0.0, 0.0, 0)
     session.close()
     assert ingest_json(run, film, "--session", "a", "--store", store)["frames_read"] == 75
     shown = json.loads(run("show", "a", "--store", store, "--json").stdout)

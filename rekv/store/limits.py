@@ -1,0 +1,33 @@
+"""What a session's stream may take up, kept with it: whoever writes on without saying otherwise keeps to it."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from rekv.core import StorageConfig
+from rekv.errors import ConfigError
+from rekv.store.catalog import Catalog, put
+
+# The other fields of `StorageConfig` are a machine's, not a session's; `kv` is fixed when the session is made.
+_KEPT = ("disk", "max_age", "thin_after", "thin_keep")
+
+
+def kept_limits(catalog: Catalog) -> Mapping[str, Any]:
+    """Return the limits stored with a session, by field of `StorageConfig`; none if they cannot be read.
+
+    Without a limit nothing is removed: that is the side to err on.
+    """
+    try:
+        found = json.loads(catalog.get("limits") or "{}")
+        StorageConfig().but(**found)
+    except (ValueError, TypeError, ConfigError):
+        return {}
+    return {name: found[name] for name in _KEPT if name in found}
+
+
+def keep_limits(catalog: Catalog, storage: StorageConfig) -> None:
+    """Store a writer's limits with the session, unless they are stored already."""
+    text = json.dumps({name: getattr(storage, name) for name in _KEPT})
+    if catalog.get("limits") != text:
+        with catalog.transaction() as sql:
+            put(sql, limits=text)
