@@ -38,7 +38,7 @@ def export(path: Path, target: Path) -> int:
         with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as scratch:
             with closing(_snapshot(path, Path(scratch))) as snapshot, tarfile.open(making, "x:") as tar:
                 _write(snapshot, path, tar)
-            _sync(making)
+            Files().sync_path(making)
             os.replace(making, target)
             Files().sync_folder(target.parent)
     except OSError as error:
@@ -182,7 +182,7 @@ def _unpack(tar: tarfile.TarFile, archive: Path, to: Path) -> str:
             raise StoreError(f"{archive} is not an archive of one session")
         with source, open(to / file, "xb") as target:
             shutil.copyfileobj(source, target, 1 << 20)
-        _sync(to / file)
+        Files().sync_path(to / file)
     if not (to / FILE).exists():
         raise StoreError(f"{archive} was cut short, or is not an archive of a session: it has no {FILE}")
     return names.pop()
@@ -195,12 +195,3 @@ def _check(making: Path, archive: Path) -> None:
         raise StoreError(f"{archive} is damaged: {report.problems[0].message}; make it again")
     Catalog(making, writable=True).close()  # takes away what SQLite put beside it for reading
     Files().sync_folder(making)
-
-
-def _sync(path: Path) -> None:
-    files = Files()
-    descriptor = files.open(path)
-    try:
-        files.sync(descriptor)
-    finally:
-        files.close(descriptor)

@@ -24,11 +24,7 @@ def create_folder(path: Path, meta: SessionMeta, sink: Sequence[tuple[Tensor, Te
     making.mkdir()
     try:
         _save_sink(making / SINK, sink, meta)
-        descriptor = files.open(making / SINK)
-        try:
-            files.sync(descriptor)
-        finally:
-            files.close(descriptor)
+        files.sync_path(making / SINK)
         catalog = Catalog(making, writable=True)
         with catalog.transaction() as sql:
             put(sql, session=meta.dumps(), frames=0)

@@ -67,6 +67,14 @@ class Files:
         """Return when what was written to a file is durable."""
         getattr(os, "fdatasync", os.fsync)(descriptor)
 
+    def sync_path(self, path: Path) -> None:
+        """Return when what was written to a file that is not open is durable."""
+        descriptor = self.open(path)
+        try:
+            self.sync(descriptor)
+        finally:
+            self.close(descriptor)
+
     def sync_folder(self, path: Path) -> None:
         """Return when the names in a folder are durable."""
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)

@@ -65,7 +65,7 @@ def rebuild(path: Path) -> str:
             _fill(catalog, segments, [frame.row for frame in frames if frame.row.id < end])
             with catalog.transaction() as sql:
                 put(sql, session=meta.dumps(), frames=end, window_first=window[0], window_slots=window[1])
-        _sync(making / FILE)
+        Files().sync_path(making / FILE)
         aside = _put_aside(path)
         os.rename(making / FILE, path / FILE)
         Files().sync_folder(path)
@@ -198,15 +198,6 @@ def _fill(catalog: Catalog, segments: Sequence[_Scanned], rows: Sequence[FrameRo
             "INSERT INTO frames (id, segment, slot, time, until, wall) VALUES (?, ?, ?, ?, ?, ?)",
             [(row.id, row.segment, row.slot, row.time, row.until, row.wall) for row in rows],
         )
-
-
-def _sync(path: Path) -> None:
-    files = Files()
-    descriptor = files.open(path)
-    try:
-        files.sync(descriptor)
-    finally:
-        files.close(descriptor)
 
 
 def _put_aside(path: Path) -> str:

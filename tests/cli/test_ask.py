@@ -2,13 +2,9 @@
 
 import json
 import os
-import pty
-import re
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +21,7 @@ from rekv.core import Frame
 from rekv.sources import VideoFile, video
 from rekv.world import Story
 from tests.cli.conftest import Run
+from tests.cli.terminal import stop
 
 ESCAPE = "\x1b"
 
@@ -260,30 +257,12 @@ def test_nobody_reads_on(film: Path) -> None:
 
 
 def test_ctrl_c_ends_the_reading_and_what_was_read_is_answered(film: Path) -> None:
-    terminal, its_end = pty.openpty()
-    running = process(
-        *("ask", film, "What is on screen now?", "--sample-fps", 8, "--n-local", 50_000, "--json"),
-        stdout=subprocess.PIPE,
-        stderr=its_end,
-        env=os.environ | {"TERM": "xterm", "COLUMNS": "100"},
-        start_new_session=True,
-    )
-    os.close(its_end)
-    assert running.stdout is not None
-    told = b""
-    while not re.search(rb"(?<!\d)(?<!reads )[1-9]\d* frames", told):  # of 600
-        told += os.read(terminal, 4096)
-    running.send_signal(signal.SIGINT)
-    with suppress(OSError):  # how a terminal says that nobody writes to it any more
-        while True:
-            told += os.read(terminal, 4096)
-    os.close(terminal)
-    said = json.loads(running.stdout.read())
-    running.stdout.close()
-    assert running.wait(60) == 0
-    assert b"stopped at" in told
-    assert said["text"]
-    assert 1 <= said["frames_seen"] < 600
+    args = ("ask", film, "What is on screen now?", "--sample-fps", 8, "--n-local", 50_000, "--json")
+    stopped = stop(*args, when=rb"(?<!\d)(?<!reads )[1-9]\d* frames")  # of 600
+    assert stopped.code == 0
+    assert b"stopped at" in stopped.told
+    assert stopped.said["text"]
+    assert 1 <= stopped.said["frames_seen"] < 600
 
 
 def test_ctrl_c_before_anything_was_read_is_passed_on(film: Path) -> None:

@@ -2,13 +2,10 @@
 
 import json
 import os
-import pty
 import re
 import shutil
-import signal
 import subprocess
 import sys
-from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from time import sleep
@@ -24,6 +21,7 @@ from rekv.store.catalog import FrameRow
 from rekv.store.store import Store
 from rekv.world import Story
 from tests.cli.conftest import Run
+from tests.cli.terminal import stop
 
 ESCAPE = "\x1b"
 
@@ -194,33 +192,14 @@ def test_ctrl_c_and_the_same_command_again_is_as_if_nothing_had_been(
     args = ("ingest", film, "--sample-fps", 5, "--n-local", 2000, "--store", store, *skip)
     whole = run(*args, "--session", "whole")
     assert whole.exit_code == 0, whole.output
-    terminal, its_end = pty.openpty()
-    running = subprocess.Popen(
-        [sys.executable, "-m", "rekv", *map(str, args), "--session", "cut", "--json"],
-        stdout=subprocess.PIPE,
-        stderr=its_end,
-        env=os.environ | {"TERM": "xterm", "COLUMNS": "100"},
-        start_new_session=True,
-    )
-    os.close(its_end)
-    assert running.stdout is not None
-    seen = b""
-    while not re.search(rb"(?<!\d)[1-9]\d* frames", seen):
-        seen += os.read(terminal, 4096)
-    running.send_signal(signal.SIGINT)
-    with suppress(OSError):  # how a terminal says that nobody writes to it any more
-        while True:
-            seen += os.read(terminal, 4096)
-    os.close(terminal)
-    said = json.loads(running.stdout.read())
-    running.stdout.close()
-    assert running.wait(60) == 130
-    assert b"the same command goes on from there" in seen
-    assert b"Traceback" not in seen
+    stopped = stop(*args, "--session", "cut", "--json", when=rb"(?<!\d)[1-9]\d* frames")
+    assert stopped.code == 130
+    assert b"the same command goes on from there" in stopped.told
+    assert b"Traceback" not in stopped.told
     total = len(rows(store, "whole"))
     assert (total == 375) == (not skip)
-    assert said["status"] == "interrupted"
-    assert 0 < said["frames"] == len(rows(store, "cut")) < total
+    assert stopped.said["status"] == "interrupted"
+    assert 0 < stopped.said["frames"] == len(rows(store, "cut")) < total
     again = run(*args, "--session", "cut")
     assert again.exit_code == 0, again.output
     assert_same(store, "whole", "cut")

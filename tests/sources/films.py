@@ -1,5 +1,6 @@
 """What the tests of video files share: small real files with pictures that can be told apart."""
 
+import io
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -107,3 +108,14 @@ def decode_all(
             if sampler.take(time):
                 taken.append((time, cast(Image, frame.to_ndarray(format="rgb24"))))
     return taken
+
+
+class CountingFile(io.BytesIO):
+    """Counts the bytes that are read."""
+
+    count = 0
+
+    def read(self, size: int | None = -1) -> bytes:
+        data = super().read(size)
+        self.count += len(data)
+        return data

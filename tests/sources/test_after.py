@@ -1,6 +1,5 @@
 """Continuing a file gives what reading on would have given."""
 
-import io
 import os
 import threading
 from collections.abc import Iterable, Mapping
@@ -16,7 +15,7 @@ from rekv.core import Frame
 from rekv.errors import ConfigError, VideoError
 from rekv.sources import VideoFile, video
 from rekv.sources.file import Identity
-from tests.sources.films import film, numbers, times
+from tests.sources.films import CountingFile, film, numbers, times
 
 X264 = "keyint=25:min-keyint=25:scenecut=0"
 UNEVEN = [0, 40, 55, 300, 310, 320, 999, 1000, 1001, 1900, 2500, 2540, 2580, 4000, 4001, 6000, 6040, 9000]
@@ -87,17 +86,6 @@ def test_each_iteration_continues_from_the_same_place(mp4: Path) -> None:
     file = video(mp4, after=1.0)
     assert numbers(file.frames(1)) == numbers(file.frames(1)) == [50, 75]
     assert file.after == 1.0
-
-
-class CountingFile(io.BytesIO):
-    """Counts the bytes that are read."""
-
-    count = 0
-
-    def read(self, size: int | None = -1) -> bytes:
-        data = super().read(size)
-        self.count += len(data)
-        return data
 
 
 def test_what_was_read_is_not_read_again(tmp_path: Path) -> None:

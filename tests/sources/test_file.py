@@ -15,7 +15,7 @@ from av.stream import Disposition
 from rekv.core import Frame
 from rekv.errors import ConfigError, VideoError
 from rekv.sources import video
-from tests.sources.films import HEIGHT, WIDTH, add_video, film, number, numbers, picture, times, write
+from tests.sources.films import HEIGHT, WIDTH, CountingFile, add_video, film, number, numbers, picture, times, write
 
 
 def test_frames_are_pictures_with_their_times(mp4: Path) -> None:
@@ -214,17 +214,6 @@ def test_file_objects(mp4: Path, sample_fps: float) -> None:
         assert numbers(iter(file)) == numbers(iter(file)) == expected
         assert not opened.closed
     assert numbers(iter(video(io.BytesIO(mp4.read_bytes()), sample_fps=sample_fps, start=1))) == expected
-
-
-class CountingFile(io.BytesIO):
-    """Counts the bytes that are read."""
-
-    count = 0
-
-    def read(self, size: int | None = -1) -> bytes:
-        data = super().read(size)
-        self.count += len(data)
-        return data
 
 
 def test_a_late_start_is_sought_not_read_up_to(tmp_path: Path) -> None:
