@@ -10,7 +10,7 @@ INSTALLED := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check install $(PIP_ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format bench clean
+.PHONY: help setup demo test check format bench tiny clean
 
 help:  ## say what the targets do
 	@sed -n 's/^\([a-z]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 10
@@ -36,6 +36,9 @@ bench: $(INSTALLED)  ## run the benchmarks; results go to out/
 	mkdir -p out
 	$(BIN)/python benchmarks/speed.py --json out/speed.json
 	$(BIN)/python benchmarks/needle.py --frames 600 --json out/needle.json
+
+tiny: $(INSTALLED)  ## train the next built-in model, in less than two hours; interrupted, it goes on where it was
+	$(BIN)/python -m training --out out/training
 
 clean:  ## remove .venv, caches and results
 	rm -rf $(VENV) out build dist .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,219 @@
+"""How good a model is: exact answers on clips it never saw, by type, known and held out, clean and spoilt.
+
+python -m training.scores rekv/models/tiny --json scores.json
+"""
+
+import argparse
+import io
+import json
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from math import sqrt
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image as Pillow
+from transformers import LlavaOnevisionForConditionalGeneration, PreTrainedTokenizerBase
+from transformers.models.auto.tokenization_auto import AutoTokenizer
+
+from rekv import video
+from training.clips import UNSAID, Bytes
+from training.models import Model
+from training.questions import Writer, batch
+from training.reading import Look, frame_features, read
+from training.words import INIT_PROMPT
+from training.world import TYPES, QuestionType, Scene, clip_question, render_clip, render_film
+from training.world.shapes import INPUT
+
+SEEDS = (101, 102, 103)
+FRAMES = 16
+QUESTIONS = 1200  # per seed and trial; a third of it where pictures are spoilt
+_FIRST_SEED = 1_000_000  # training draws from seeds far from these
+_QUESTIONS = 16  # per clip
+_CLIPS_AT_ONCE = 8
+_Z = 1.96
+
+Spoiler = Callable[[np.random.Generator, Scene], Bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """Right answers among so many."""
+
+    right: int
+    asked: int
+
+    @property
+    def accuracy(self) -> float:
+        return self.right / max(self.asked, 1)
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Wilson's 95 % interval."""
+        n, p = max(self.asked, 1), self.accuracy
+        middle = (p + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
+        half = _Z * sqrt(p * (1 - p) / n + _Z**2 / (4 * n**2)) / (1 + _Z**2 / n)
+        return middle - half, middle + half
+
+    def report(self) -> dict[str, Any]:
+        return {
+            "accuracy": round(self.accuracy, 4),
+            "interval": [round(bound, 4) for bound in self.interval],
+            "questions": self.asked,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What is asked of the model: what is held out of its training, and what was done to the pictures."""
+
+    held_out: Mapping[str, Any] | None = None  # aspect ("pairs", "backgrounds", "phrasings") to split
+    spoiler: Spoiler | None = None
+
+
+def film(crf: int) -> Spoiler:
+    """Through a real file: H.264 of 640x480, decoded and scaled as `rekv` does it."""
+
+    def spoilt(_: np.random.Generator, scene: Scene) -> Bytes:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "clip.mp4"
+            render_film(path, scene, crf=crf)
+            frames = [frame.image for frame in video(path, sample_fps=1.0)]
+        return np.stack([_scaled(image, (INPUT, INPUT)) for image in frames])
+
+    return spoilt
+
+
+def small_file(rng: np.random.Generator, scene: Scene) -> Bytes:
+    """Scaled up to 384x288, JPEG of quality 30, and back."""
+    images = []
+    for image in render_clip(scene):
+        file = io.BytesIO()
+        Pillow.fromarray(image).resize((384, 288), Pillow.Resampling.BICUBIC).save(file, "JPEG", quality=30)
+        with Pillow.open(file) as picture:
+            images.append(_scaled(np.asarray(picture), (INPUT, INPUT)))
+    return np.stack(images)
+
+
+def noise(rng: np.random.Generator, scene: Scene) -> Bytes:
+    """Noise of 15 in 255."""
+    clip = render_clip(scene).astype(np.float32)
+    return (clip + rng.normal(0, 15, clip.shape)).clip(0, 255).astype(np.uint8)
+
+
+def darkness(rng: np.random.Generator, scene: Scene) -> Bytes:
+    """0.6 of the light, on top of the hour's own."""
+    return (render_clip(scene) * 0.6).astype(np.uint8)
+
+
+def _scaled(image: Bytes, size: tuple[int, int]) -> Bytes:
+    return np.asarray(Pillow.fromarray(image).resize(size, Pillow.Resampling.BICUBIC))
+
+
+TRIALS: dict[str, Trial] = {
+    "known": Trial(),
+    "held-out phrasings": Trial({"phrasings": "held_out"}),
+    "held-out pairs": Trial({"pairs": "held_out"}),
+    "held-out backgrounds": Trial({"backgrounds": "held_out"}),
+    "H.264, crf 23": Trial(spoiler=film(23)),
+    "H.264, crf 32": Trial(spoiler=film(32)),
+    "scaled, JPEG quality 30": Trial(spoiler=small_file),
+    "noise": Trial(spoiler=noise),
+    "darkness": Trial(spoiler=darkness),
+}
+
+
+@torch.no_grad()
+def accuracy(
+    model: Model,
+    tokenizer: PreTrainedTokenizerBase,
+    seed: int,
+    questions: int,
+    trial: Trial,
+) -> dict[QuestionType, Score]:
+    """Ask about clips of `FRAMES` frames, all in context; return scores by type: an answer is right or wrong whole."""
+    rng = np.random.default_rng(_FIRST_SEED + seed)
+    writer = Writer(tokenizer)
+    init = torch.tensor(writer.ids(INIT_PROMPT), device=model.device)
+    held_out = dict(trial.held_out or {})
+    asked_of = {name: split for name, split in held_out.items() if name != "backgrounds"}
+    drawn_of = {name: split for name, split in held_out.items() if name != "phrasings"}
+    right, asked = np.zeros(len(TYPES), int), np.zeros(len(TYPES), int)
+    while asked.sum() < questions:
+        scenes = [Scene.draw(rng, FRAMES, **drawn_of) for _ in range(_CLIPS_AT_ONCE)]
+        about = [[clip_question(rng, scene, **asked_of) for _ in range(_QUESTIONS)] for scene in scenes]
+        clips = batch(rng, writer, scenes, about, FRAMES)
+        images = clips.images
+        if trial.spoiler:
+            images = torch.from_numpy(np.concatenate([trial.spoiler(rng, scene) for scene in scenes]))
+        features = frame_features(model, images.to(model.device)).float()
+        found = read(model, clips.to(model.device), features, init, Look(window=FRAMES))
+        said = model.lm_head(found.hidden).argmax(-1).cpu()
+        fine = ((said == clips.labels) | (clips.labels == UNSAID)).all(1).numpy()
+        np.add.at(right, clips.types.numpy(), fine)
+        np.add.at(asked, clips.types.numpy(), 1)
+    return {type: Score(int(right[i]), int(asked[i])) for i, type in enumerate(TYPES)}
+
+
+def together(scores: Mapping[QuestionType, Score]) -> Score:
+    return Score(sum(score.right for score in scores.values()), sum(score.asked for score in scores.values()))
+
+
+def report(
+    model: Model,
+    tokenizer: PreTrainedTokenizerBase,
+    questions: int,
+    trials: Mapping[str, Trial] = TRIALS,
+) -> dict[str, Any]:
+    """Return accuracies of every trial, all seeds together and apart, and by type."""
+    found: dict[str, Any] = {}
+    for name, trial in trials.items():
+        some = questions // 3 if trial.spoiler else questions  # films take their time
+        by_seed = {seed: accuracy(model, tokenizer, seed, some, trial) for seed in SEEDS}
+        by_type: dict[QuestionType, Score] = {
+            type: Score(sum(s[type].right for s in by_seed.values()), sum(s[type].asked for s in by_seed.values()))
+            for type in TYPES
+        }
+        found[name] = together(by_type).report() | {
+            "by_seed": {str(seed): together(scores).report()["accuracy"] for seed, scores in by_seed.items()},
+            "by_type": {type: score.report() for type, score in by_type.items() if score.asked},
+        }
+    return found
+
+
+def table(found: Mapping[str, Any]) -> str:
+    """Return the report as lines to read."""
+    lines = []
+    for name, result in found.items():
+        low, high = result["interval"]
+        lines.append(f"{name:<26}{result['accuracy']:.3f}  ({low:.3f} to {high:.3f}; {result['questions']} questions)")
+        parts = (f"{type} {score['accuracy']:.2f}" for type, score in result["by_type"].items())
+        lines.append("  " + "  ".join(parts))
+    return "\n".join(lines)
+
+
+def load(folder: Path) -> Model:
+    """Load a checkpoint to be measured, in float32."""
+    model = LlavaOnevisionForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
+    model.train(False)
+    return model
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m training.scores", description=__doc__)
+    parser.add_argument("folder", type=Path, help="a checkpoint")
+    parser.add_argument("--questions", type=int, default=QUESTIONS, help="per seed and trial")
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+    found = report(load(args.folder), AutoTokenizer.from_pretrained(args.folder), args.questions)
+    if args.json:
+        args.json.write_text(json.dumps(found, indent=1) + "\n")
+    sys.stdout.write(table(found) + "\n")
+
+
+if __name__ == "__main__":
+    main()
