@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
+from training.language import ranking
 from training.loop import weight_groups
 from training.models import DUAL_WORDS, Model
 from training.questions import Clips, Writer, draw_clips
@@ -21,6 +22,7 @@ from training.team import Team
 
 _FRAMES = 8
 _SCALE_PACE = 5.0
+_LEVEL = 0.1  # weight of the sigmoid loss
 
 
 class Dual:
@@ -55,10 +57,11 @@ class Dual:
         with torch.autocast(self._team.device.type, torch.bfloat16):
             logits = self._model(input_ids=_questions(batch), pixel_values=pixels).logits_per_text
         right = matches(batch)
-        # Sigmoid loss: every pair of a question and a frame is right or wrong for itself.
-        loss = F.binary_cross_entropy_with_logits(logits.float(), right.float(), reduction="sum") / len(logits)
-        asked = right.any(1)
-        first = right[asked].gather(1, logits[asked].argmax(1, keepdim=True)).float().mean()
+        # SigLIP's sigmoid loss, by which every pair is right or wrong for itself, sets the scores' level but takes long
+        # to order them with so many wrong pairs for each right one.
+        sigmoid = F.binary_cross_entropy_with_logits(logits.float(), right.float(), reduction="sum") / len(logits)
+        order, first = ranking(logits.float(), right)
+        loss = order + _LEVEL * sigmoid
         return loss, {"loss": float(loss.detach()), "first": float(first)}
 
 

@@ -117,16 +117,25 @@ class Language:
 def contrast(found: Read, match: torch.Tensor, log_scale: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the retrieval loss, mean of all layers, and how often a layer's best frame is a right one.
 
-    `match`: bool (r, b * n). Every right frame is set against all wrong ones of the batch, not against other right
-    ones. Questions with no right frame are left out.
+    `match`: bool (r, b * n).
+    """
+    by_layer = [
+        ranking(query.float() @ key.float().T * (scale.exp() / _SCALE_UNIT), match)
+        for query, key, scale in zip(found.queries, found.keys, log_scale, strict=True)
+    ]
+    losses, firsts = zip(*by_layer, strict=True)
+    return torch.stack(losses).mean(), torch.stack(firsts).mean()
+
+
+def ranking(scores: torch.Tensor, match: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return how badly questions rank frames, and how often the best frame is a right one. Both (r, frames).
+
+    Every right frame is set against all wrong ones of the batch, not against other right ones. Questions with no
+    right frame are left out.
     """
     asked = match.any(1)
-    right = match[asked]
+    scores, right = scores[asked], match[asked]
     weight = right / right.sum(1, keepdim=True)
-    losses, firsts = [], []
-    for query, key, scale in zip(found.queries, found.keys, log_scale, strict=True):
-        score = query[asked].float() @ key.float().T * (scale.exp() / _SCALE_UNIT)
-        wrong = score.masked_fill(right, -torch.inf).logsumexp(1, keepdim=True)
-        losses.append((F.softplus(wrong - score) * weight).sum(1).mean())
-        firsts.append(right.gather(1, score.argmax(1, keepdim=True)).float().mean())
-    return torch.stack(losses).mean(), torch.stack(firsts).mean()
+    wrong = scores.masked_fill(right, -torch.inf).logsumexp(1, keepdim=True)
+    loss = (F.softplus(wrong - scores) * weight).sum(1).mean()
+    return loss, right.gather(1, scores.argmax(1, keepdim=True)).float().mean()
