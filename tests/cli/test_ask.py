@@ -258,7 +258,10 @@ def test_nobody_reads_on(film: Path) -> None:
 
 def test_ctrl_c_ends_the_reading_and_what_was_read_is_answered(film: Path) -> None:
     args = ("ask", film, "What is on screen now?", "--sample-fps", 8, "--n-local", 50_000, "--json")
-    stopped = stop(*args, when=rb"(?<!\d)(?<!reads )[1-9]\d* frames")  # of 600
+    for _ in range(5):  # on a machine that stalls, all may have been read before Ctrl-C comes
+        stopped = stop(*args, when=rb"(?<!\d)(?<!reads )[1-9]\d* frames")  # of 600
+        if b"stopped at" in stopped.told:
+            break
     assert stopped.code == 0
     assert b"stopped at" in stopped.told
     assert stopped.said["text"]
