@@ -54,7 +54,7 @@ class Dual:
     def loss(self, batch: Clips, rng: np.random.Generator, done: float) -> tuple[torch.Tensor, dict[str, float]]:
         batch = batch.to(self._team.device)
         pixels = batch.images.permute(0, 3, 1, 2).float() / 127.5 - 1
-        with torch.autocast(self._team.device.type, torch.bfloat16):
+        with self._team.autocast():
             logits = self._model(input_ids=_questions(batch), pixel_values=pixels).logits_per_text
         right = matches(batch)
         # SigLIP's sigmoid loss, by which every pair is right or wrong for itself, sets the scores' level but takes long

@@ -83,7 +83,7 @@ class Language:
     def loss(self, batch: Clips, rng: np.random.Generator, done: float) -> tuple[torch.Tensor, dict[str, float]]:
         batch = batch.to(self._team.device)
         look = self._look(rng, batch.frames, done)
-        with torch.autocast(self._team.device.type, torch.bfloat16):
+        with self._team.autocast():
             with torch.no_grad() if done < self._settings.frozen else nullcontext():
                 features = frame_features(self._model, batch.images)
             found = read(self._model, batch, features, self._init, look)

@@ -4,7 +4,7 @@ import json
 import logging
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from time import monotonic
 from typing import Any, Generic, Protocol, TypeVar
@@ -12,6 +12,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import numpy as np
 import torch
 from torch import nn
+from torch.utils.data import DataLoader, Dataset
 
 from training.settings import Stage
 from training.team import Team
@@ -22,6 +23,7 @@ Batch = TypeVar("Batch")
 _CURVE_STEPS = 20  # that a point of a curve is the mean of
 _SLOWEST = 0.03  # the last learning rate, as a share of the highest
 _LONGEST_GRADIENT = 1.0
+_AHEAD = 4  # batches that each further process draws ahead
 
 
 class Task(Protocol[Batch]):
@@ -58,9 +60,10 @@ class Run(Generic[Batch]):
     """One stage's training in a folder: `NAME.pt` is the last saved state, `NAME.jsonl` its curves."""
 
     def __init__(self, task: Task[Batch], team: Team, folder: Path, seed: int, save_seconds: float) -> None:
-        self._task, self._team, self._seed = task, team, seed
+        self._task, self._team = task, team
         self._state, self._curve = folder / f"{task.name}.pt", folder / f"{task.name}.jsonl"
         self._save_seconds = save_seconds
+        self._key = [seed, *task.name.encode()]
         self._optimizer = torch.optim.AdamW(task.groups(), lr=task.stage.rate, betas=(0.9, 0.98), fused=True)
         self._weights = [weight for group in self._optimizer.param_groups for weight in group["params"]]
         self.step = 0
@@ -76,11 +79,11 @@ class Run(Generic[Batch]):
         started = saved = monotonic()
         sums: dict[str, float] = {}
         self._task.module.train()
-        while self.step < steps:
+        for batch in self._batches():
             if stop_after is not None and self.step >= stop_after:
                 self._save()
                 raise Interrupted(f"{self._task.name} stopped after {self.step} of {steps} steps")
-            figures = self._take_step()
+            figures = self._take_step(batch)
             self.step += 1
             self.seconds = before + monotonic() - started
             sums = {name: sums.get(name, 0.0) + value for name, value in figures.items()}
@@ -93,15 +96,25 @@ class Run(Generic[Batch]):
         self._save()
         self._task.module.eval()
 
-    def _take_step(self) -> dict[str, float]:
-        """Every step draws from its own seed: the same batches come whether or not the run was interrupted."""
+    def _batches(self) -> Iterable[Batch]:
+        """Return the batches of the steps to come, drawn ahead if there are hands for it."""
+        hands = self._team.hands
+        return DataLoader(
+            _Draws(self._task, self._key, self._team.rank),
+            batch_size=None,
+            sampler=range(self.step, self._task.stage.steps),
+            num_workers=hands,
+            prefetch_factor=_AHEAD if hands else None,
+            multiprocessing_context="fork" if hands else None,  # they draw, and never touch the GPU
+            worker_init_fn=_settle,
+        )
+
+    def _take_step(self, batch: Batch) -> dict[str, float]:
         done = self.step / self._task.stage.steps
-        key = [self._seed, *self._task.name.encode()]
-        rng = np.random.default_rng([*key, self.step, self._team.rank])
-        together = np.random.default_rng([*key, self.step])  # what all processes must decide alike
+        together = np.random.default_rng([*self._key, self.step])  # what all processes must decide alike
         for group, pace in zip(self._optimizer.param_groups, self._task.paces(done), strict=True):
             group["lr"] = self._task.stage.rate * schedule(done, self._task.stage.warmup) * pace
-        loss, figures = self._task.loss(self._task.draw(rng, done), together, done)
+        loss, figures = self._task.loss(batch, together, done)
         self._optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         means = self._team.average(self._weights, torch.tensor(list(figures.values()), device=loss.device))
@@ -143,6 +156,22 @@ class Run(Generic[Batch]):
         if self._team.leads:
             log.info("%s goes on after step %d of %d", self._task.name, self.step, self._task.stage.steps)
             self._curve.write_text("".join(_until(self._curve, self.step)))
+
+
+class _Draws(Dataset[Batch], Generic[Batch]):
+    """The batch of each step, drawn from a seed of its own: it is the same whether or not the run was interrupted."""
+
+    def __init__(self, task: Task[Batch], key: Sequence[int], rank: int) -> None:
+        self._task, self._key, self._rank = task, key, rank
+
+    def __getitem__(self, step: int) -> Batch:
+        rng = np.random.default_rng([*self._key, step, self._rank])
+        return self._task.draw(rng, step / self._task.stage.steps)
+
+
+def _settle(_: int) -> None:
+    """One thread is enough for a process that draws."""
+    torch.set_num_threads(1)
 
 
 def schedule(done: float, warmup: float) -> float:

@@ -1,6 +1,7 @@
 """A whole run: the Video-LLM in two stages, then the dual encoder, then the checkpoints."""
 
 import logging
+import os
 import sys
 import tempfile
 from pathlib import Path
@@ -31,7 +32,7 @@ def run(settings: Settings, out: Path, processes: int | None = None) -> None:
     """
     out.mkdir(parents=True, exist_ok=True)
     if torch.cuda.is_available() and processes is None:
-        train(Team(device=torch.device("cuda")), settings, out)
+        train(Team(device=torch.device("cuda"), hands=(os.cpu_count() or 1) - 1), settings, out)
         return
     calm_memory()
     size = processes or 2

@@ -73,7 +73,7 @@ class Vision:
 
     def loss(self, batch: Pictures, rng: np.random.Generator, done: float) -> tuple[torch.Tensor, dict[str, float]]:
         device = self._team.device
-        with torch.autocast(device.type, torch.bfloat16):
+        with self._team.autocast():
             tokens = frame_features(self._model, batch.images.to(device))
         tokens = F.rms_norm(tokens.float(), tokens.shape[-1:])
         heads, flat = self._heads, tokens.flatten(0, 1)

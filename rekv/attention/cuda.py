@@ -74,4 +74,5 @@ def _far(sink: Sink, scale: float, shape: torch.Size) -> tuple[Tensor, Tensor]:
     # A query that sees no sink yet has lse -inf: its weights are 0, not NaN.
     weights = (logits - lse.clamp_min(torch.finfo(torch.float32).min).unsqueeze(-1)).exp()
     out = torch.einsum("kgns,ksd->nkgd", weights, sink.values.float()).reshape(n, heads, dim)
-    return out, lse.permute(2, 0, 1).reshape(n, heads)
+    # einsum may leave the order of its sum in memory: what is merged with it must be as the caller expects.
+    return out.contiguous(), lse.permute(2, 0, 1).reshape(n, heads)

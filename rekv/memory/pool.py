@@ -170,6 +170,7 @@ class Pool:
         self._used = used
         self._frame = frame
 
+    @torch.inference_mode(False)  # a tensor made in that mode could be written to in no other
     def _new_slab(self) -> Tensor:
         shape = (self.rows_per_slab, *self.shape)
         if self.pinned or self.device.type != "cpu":

@@ -11,7 +11,7 @@ from rekv.core import EncodeConfig, Frame
 from rekv.engine import Model, Session
 from rekv.store.keeper import Keeper
 from rekv.store.store import Store
-from tests.support import tiny_model, words
+from tests.support import decoder_lm, tiny_model, words
 
 QUESTION = words([5, 17, 40])
 
@@ -22,14 +22,18 @@ def kept(folder: Path, model: Model | None = None, name: str = "cam", **settings
     return (model or tiny_model()).session(name, store=folder, **given | settings)
 
 
+def model_on(device: torch.device) -> Model:
+    return tiny_model(decoder_lm().to(device))
+
+
 def keeper_of(session: Session) -> Keeper:
     assert session.keeper is not None
     return session.keeper
 
 
-def in_memory(frames: Sequence[Frame], **settings: Any) -> Session:
+def in_memory(frames: Sequence[Frame], model: Model | None = None, **settings: Any) -> Session:
     """The same session without a store, never interrupted."""
-    session = Session(tiny_model(), EncodeConfig(n_local=40, frames_per_call=4).but(**settings))
+    session = Session(model or tiny_model(), EncodeConfig(n_local=40, frames_per_call=4).but(**settings))
     session.append(frames)
     return session
 

@@ -16,6 +16,7 @@ from tests.store.support import (
     in_memory,
     keeper_of,
     kept,
+    model_on,
     segments,
     small_segments,
 )
@@ -42,6 +43,19 @@ def test_continuation_is_bit_equal(
     assert_same_answers(kept(tmp_path), whole)
     expected = -(-len(FRAMES) // slots)
     assert len(segments(tmp_path)) == expected
+
+
+def test_continuation_is_bit_equal_on_every_device(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: torch.device
+) -> None:
+    small_segments(monkeypatch)
+    for first, last in ((0, 20), (20, 32), (32, len(FRAMES))):
+        with kept(tmp_path, model_on(device), ram=30 * 3 * 768, gpu_cache=8 * 3 * 768) as session:
+            session.append(FRAMES[first:last])
+    session.append(())
+    whole = in_memory(FRAMES, model_on(device))
+    assert_same_state(session, whole)
+    assert_same_answers(session, whole)
 
 
 def test_one_object_reads_writes_and_reads(tmp_path: Path) -> None:

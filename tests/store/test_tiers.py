@@ -7,7 +7,7 @@ import torch
 
 from rekv.core import Frame
 from rekv.errors import ConfigError
-from tests.store.support import answer_of, assert_same_answers, in_memory, keeper_of, kept, small_segments
+from tests.store.support import answer_of, assert_same_answers, in_memory, keeper_of, kept, model_on, small_segments
 from tests.support import pictures
 
 FRAMES = pictures(120)
@@ -94,7 +94,7 @@ def test_answers_say_where_blocks_were(tmp_path: Path) -> None:
 def test_gpu_cache_is_a_tier_of_its_own(tmp_path: Path, device: torch.device) -> None:
     with kept(tmp_path) as session:
         session.append(FRAMES[:20])
-    reader = kept(tmp_path, gpu_cache=6 * FRAME)
+    reader = kept(tmp_path, model_on(device), gpu_cache=6 * FRAME)
     seen = [reader.ask("w1", retrieve_size=3).reads for _ in range(2)]
     assert [set(reads) for reads in seen] == [{"disk"}, {"gpu"}]
     assert_same_answers(reader, kept(tmp_path))
