@@ -78,7 +78,7 @@ class Language:
         together = np.random.default_rng(int(done * 1e9))  # the team's batches have one shape, none waits for another
         context = int(together.choice(course.contexts))
         clips = self._team.share(course.clips)
-        return draw_clips(rng, self._writer, clips, course.frames, course.questions, context, bound=course.bound)
+        return draw_clips(rng, self._writer, clips, course.frames, course.questions, context, hard=course.hard)
 
     def loss(self, batch: Clips, rng: np.random.Generator, done: float) -> tuple[torch.Tensor, dict[str, float]]:
         batch = batch.to(self._team.device)

@@ -17,9 +17,12 @@ ANY = -1  # kind or colour that a question leaves open
 NOBODY = -2  # fills up the subjects of a question that has fewer
 _MOST_SUBJECTS = 2
 # Types of which one frame of a range tells all; the others need the range, or more.
-# Places and times are said by other tokens than those that show what is asked for: to bind them is learned suddenly,
-# from many such questions about few frames, or not at all.
-_BOUND: tuple[QuestionType, ...] = ("where", "motion", "when")
+# Types that are learned last, the slowest twice. Their answers are said by other tokens than those that show what is
+# asked for: to bind the two is learned suddenly, from many such questions about few frames.
+_HARD: tuple[QuestionType, ...] = (
+    "where", "where", "order", "motion", "motion", "when", "when", "before", "before", "times", "times"
+)  # fmt: skip
+_ONCE_TOO_MANY = 0.6  # share of numbers of which the answer is 1, as most are, that another question replaces
 _ONE_FRAME = frozenset({"color", "shape", "exist", "digit", "where", "size"})
 
 
@@ -76,31 +79,36 @@ def draw_clips(
     questions: int,
     context: int,
     *,
-    bound: float = 0.0,
+    hard: float = 0.0,
     spoilt: bool = True,
 ) -> Clips:
     """Draw clips of so many frames, with so many questions each, and so many frames to read for each.
 
-    `bound`: share of questions of types that need binding, on top of those drawn anyway, where clips allow it.
+    `hard`: share of questions of types that are learned last, on top of those drawn anyway, where clips allow it.
     """
     scenes = [Scene.draw(rng, frames) for _ in range(clips)]
     return batch(
         rng,
         writer,
         scenes,
-        [[_ask(rng, scene, bound) for _ in range(questions)] for scene in scenes],
+        [[_ask(rng, scene, hard) for _ in range(questions)] for scene in scenes],
         context,
         spoilt=spoilt,
     )
 
 
-def _ask(rng: np.random.Generator, scene: Scene, bound: float) -> Question:
-    if rng.random() < bound:
-        type = pick(rng, _BOUND)
+def _ask(rng: np.random.Generator, scene: Scene, hard: float) -> Question:
+    if rng.random() < hard:
+        type = pick(rng, _HARD)
         question = clip_question(rng, scene, type=type)
-        if question.type == type:
+        if question.type == type and not _once_too_many(rng, question):
             return question
-    return clip_question(rng, scene)
+    question = clip_question(rng, scene)
+    return clip_question(rng, scene) if _once_too_many(rng, question) else question
+
+
+def _once_too_many(rng: np.random.Generator, question: Question) -> bool:
+    return question.type in ("times", "count") and question.answer == "1" and rng.random() < _ONCE_TOO_MANY
 
 
 def batch(

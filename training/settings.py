@@ -22,7 +22,7 @@ class Course:
     frames: int
     questions: int  # per clip
     contexts: tuple[int, ...]  # frames that a question may be given
-    bound: float  # share of questions, at least, about what one token says of what another one shows
+    hard: float  # share of questions, at least, of the types that are learned last
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,15 +48,15 @@ class Settings:
 
     vision: Stage = Stage(steps=2400, rate=2e-3, warmup=0.02)
     vision_pictures: int = 128  # per step
-    language: Stage = Stage(steps=3200, rate=1.5e-3)
+    language: Stage = Stage(steps=3400, rate=1.5e-3)
     courses: tuple[Course, ...] = (
-        Course(0.0, 48, 3, 4, (1, 2, 3), 0.6),
-        Course(0.25, 24, 8, 8, (2, 4, 6, 8), 0.3),
-        Course(0.45, 16, 16, 12, (6, 8, 12, 16), 0.15),
+        Course(0.0, 60, 3, 4, (1, 2, 3), 0.7),
+        Course(0.2, 30, 8, 8, (2, 4, 6, 8), 0.5),
+        Course(0.4, 20, 16, 12, (6, 8, 12, 16), 0.5),
     )
-    contrast: float = 0.25  # weight of the retrieval loss; 0 trains without it
-    frozen: float = 0.5  # share of stage 2 in which the vision tower rests
-    vision_pace: float = 0.3  # its learning rate after that, as a share
+    contrast: float = 0.1  # weight of the retrieval loss; 0 trains without it
+    frozen: float = 0.05  # share of stage 2 in which the vision tower rests
+    vision_pace: float = 0.5  # its learning rate after that, as a share
     own_choice: float = 0.3  # share of batches, in the last half, that read the frames the model itself retrieves
     dual: Stage = Stage(steps=700, rate=1.5e-3)
     dual_pairs: int = 256  # per step

@@ -29,7 +29,7 @@ class Team:
         return max(total // self.size, 1)
 
     def autocast(self) -> AbstractContextManager[object]:
-        """Compute matrix products in bfloat16 where that is faster: without instructions for it it is ten times slower."""
+        """Multiply in bfloat16 where that is faster: on some processors it takes ten times as long as in float32."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type != "cpu" or _fast_bfloat16())
 
     def average(self, weights: Iterable[nn.Parameter], numbers: torch.Tensor) -> torch.Tensor:

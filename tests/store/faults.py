@@ -128,9 +128,9 @@ class FailingFiles(Files):
         self._fail("unlink", path)
         super().unlink(path)
 
-    def read(self, descriptor: int, buffers: Sequence[Buffer], offset: int) -> int:
+    def read(self, descriptor: int, buffers: Sequence[Buffer], offset: int, *, wait: bool = True) -> int:
         self._fail("read")
-        return super().read(descriptor, buffers, offset)
+        return super().read(descriptor, buffers, offset, wait=wait)
 
 
 class PowerDisk(Files):

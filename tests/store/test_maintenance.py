@@ -45,10 +45,10 @@ class SilentSegment(FailingFiles):
         (self._silent.add if path.name == "segment-000000.safetensors" else self._silent.discard)(descriptor)
         return descriptor
 
-    def read(self, descriptor: int, buffers: Sequence[Buffer], offset: int) -> int:
+    def read(self, descriptor: int, buffers: Sequence[Buffer], offset: int, *, wait: bool = True) -> int:
         if descriptor in self._silent:
             self._fail("silent")
-        return super().read(descriptor, buffers, offset)
+        return super().read(descriptor, buffers, offset, wait=wait)
 
 
 def codecs(path: Path) -> list[str]:
