@@ -61,7 +61,8 @@ def train(team: Team, settings: Settings, out: Path) -> None:
     start_from(dual, model)
     pictures = draw_pictures(np.random.default_rng(settings.seed), _SAMPLE)
     scale_features(model, pictures.images.to(team.device))
-    learn(Language(model, words, settings, team))
+    for lesson in settings.lessons:
+        learn(Language(model, words, settings, lesson, team))
     learn(Dual(dual, words, settings, team))
     if team.leads:  # in the layout in which `rekv/models` ships them
         export_video_llm(out / "tiny", model, tokenizer())
