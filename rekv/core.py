@@ -8,13 +8,15 @@ a new frame attends to while it is encoded. Names are those of ReKV (ICLR 2025, 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from rekv.errors import ConfigError
+
+if TYPE_CHECKING:  # importing torch takes seconds, which commands that need no model do without
+    import torch
 
 Image = NDArray[np.uint8]
 FinishReason = Literal["stop", "length", "stop_string", "cancelled"]
@@ -146,7 +148,7 @@ class Retrieval:
     """Which frames a question put into attention."""
 
     frames: tuple[tuple[int, ...], ...]  # per layer, frame ids in context order
-    scores: torch.Tensor  # (layers, candidates) fp32: <mean query, representative key>; on the CPU
+    scores: "torch.Tensor"  # (layers, candidates) fp32: <mean query, representative key>; on the CPU
     candidates: Sequence[int]  # frame ids that the time scope leaves, ascending: the columns of `scores`
 
     @property

@@ -30,12 +30,29 @@ def printable(text: str) -> str:
     return "".join(c for c in text if c.isprintable() or c in "\n\t")
 
 
+def counted(n: int, noun: str) -> str:
+    """1 frame, 2 frames."""
+    return f"{n} {noun}{'' if n == 1 else 's'}"
+
+
+def format_rate(fps: float) -> str:
+    return f"{fps:g} frame{'' if fps == 1 else 's'} per second"
+
+
 def format_bytes(n: float) -> str:
     units = ["B", "KiB", "MiB", "GiB", "TiB"]
     while n >= 1024 and len(units) > 1:
         n /= 1024
         units.pop(0)
     return f"{n:.3g} {units[0]}" if n < 1000 else f"{n:.0f} {units[0]}"
+
+
+def format_duration(seconds: float) -> str:
+    """A time span as the options take it: 7d, 12h, 90m, 30s."""
+    for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
+        if seconds >= size and seconds % size == 0:
+            return f"{seconds / size:g}{unit}"
+    return f"{seconds:g}s"
 
 
 def format_seconds(seconds: float) -> str:

@@ -9,7 +9,7 @@ import click
 from rich.console import Console
 
 from rekv.cli.options import json_option, store_option
-from rekv.cli.screen import format_bytes, notes, output, printable
+from rekv.cli.screen import counted, format_bytes, format_duration, format_rate, notes, output, printable
 from rekv.timecode import format_span
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def _list(sessions: Sequence["SessionInfo"], console: Console) -> None:
 def _lines(session: "SessionInfo") -> list[tuple[str, str]]:
     meta, encode = session.meta, session.meta.encode
     lost = [f"{n} {word}" for n, word in ((session.gone, "removed"), (session.damaged, "damaged")) if n]
-    settings = [f"{encode.sample_fps:g} frames per second", f"a window of {encode.n_local} tokens"]
+    settings = [format_rate(encode.sample_fps), f"a window of {encode.n_local} tokens"]
     if encode.skip_duplicates is not None:
         settings.append(f"near-duplicates below {encode.skip_duplicates:g} levels left out")
     lines = [
@@ -125,9 +125,10 @@ def _lines(session: "SessionInfo") -> list[tuple[str, str]]:
         ("on disk", f"{format_bytes(session.bytes)}; --kv {meta.codec}"),
     ]
     lines += [
-        ("", f"{name}: {use.frames} frames, {format_bytes(use.bytes)}, {use.segments} file{'s' * (use.segments > 1)}")
+        ("", f"{name}: {counted(use.frames, 'frame')}, {format_bytes(use.bytes)}, {counted(use.segments, 'file')}")
         for name, use in session.codecs.items()
     ]
+    lines += [("" if i else "limits", text) for i, text in enumerate(_limits(session))]
     for i, source in enumerate(session.sources):
         end = "read to its end" if source.finished else "not read to its end"
         lines.append(("" if i else "sources", f"{source.path}, from frame {source.first} on, {end}"))
@@ -139,6 +140,18 @@ def _lines(session: "SessionInfo") -> list[tuple[str, str]]:
         ("created", _date(meta.created)),
         ("last commit", _date(session.last_commit)),
     ]
+    return lines
+
+
+def _limits(session: "SessionInfo") -> list[str]:
+    limits, lines = session.limits, list[str]()
+    if limits.disk is not None:
+        lines.append(f"{format_bytes(limits.disk)} on disk; beyond it the oldest frames are removed")
+    if limits.max_age is not None:
+        lines.append(f"frames older than {format_duration(limits.max_age)} are removed")
+    if limits.thin_after is not None:
+        after = format_duration(limits.thin_after)
+        lines.append(f"of frames older than {after} one in {limits.thin_keep} is kept")
     return lines
 
 

@@ -16,6 +16,7 @@ from typing import Any
 from rekv.errors import StoreError
 
 FILE = "catalog.sqlite"
+LOCK = "lock"  # beside it: whoever writes the session holds it
 BUSY_SECONDS = 10.0
 
 # Append only: a catalog of an older version is brought up step by step, see `user_version`.

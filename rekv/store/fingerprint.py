@@ -3,14 +3,15 @@
 import hashlib
 import json
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
-
-from rekv.attention.rotary import Rotary
 from rekv.errors import SessionError
-from rekv.models.base import VideoLM
+
+if TYPE_CHECKING:  # torch and what uses it take seconds to be imported, and are not needed to read a fingerprint
+    from torch import Tensor
+
+    from rekv.attention.rotary import Rotary
+    from rekv.models.base import VideoLM
 
 _SAMPLES = 64  # bytes' worth of elements per tensor
 _PROBES = 4  # of them kept as numbers, to recognise the model in another dtype
@@ -57,8 +58,10 @@ class Fingerprint:
         return f"{self.name} ({self.architecture}, {self.dtype}, {self.digest[:8]})"
 
 
-def fingerprint(family: VideoLM, rotary: Rotary) -> Fingerprint:
+def fingerprint(family: "VideoLM", rotary: "Rotary") -> Fingerprint:
     """Take a model's fingerprint: a few values of every tensor are read, not all."""
+    import torch
+
     digest = hashlib.sha256()
     probe: list[float] = []
     for name, tensor in sorted(family.hf.named_parameters()):
@@ -80,7 +83,7 @@ def fingerprint(family: VideoLM, rotary: Rotary) -> Fingerprint:
     )
 
 
-def _sample(tensor: Tensor) -> Tensor:
+def _sample(tensor: "Tensor") -> "Tensor":
     flat = tensor.reshape(-1) if tensor.is_contiguous() else tensor.contiguous().view(-1)
     step = max(1, flat.numel() // _SAMPLES)
     return flat[::step][:_SAMPLES].cpu()

@@ -58,10 +58,7 @@ class SessionFolder:
         if not (path / FILE).is_file():
             raise StoreError(f"{path} is not a session: it has no {FILE}")
         self.catalog = Catalog(path, writable=writable)
-        text = self.catalog.get("session")
-        if text is None:
-            raise StoreError(f"{path} was never finished being made; remove it")
-        self.meta = SessionMeta.loads(text)
+        self.meta = SessionMeta.of(self.catalog)
         self.frames = 0
         self._segments: dict[int, SegmentRow] = {}
         self._open: OrderedDict[int, Segment] = OrderedDict()

@@ -1,11 +1,13 @@
-"""What there is to say about a session, without reading its blocks."""
+"""What there is to say about a session, without reading its blocks, and without importing torch."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from rekv.core import StorageConfig
 from rekv.errors import SessionError, StoreError
-from rekv.store.catalog import FrameRow, SegmentRow, SourceRow
+from rekv.store.catalog import LOCK, Catalog, FrameRow, SegmentRow, SourceRow
+from rekv.store.limits import kept_limits
 from rekv.store.meta import SessionMeta
 from rekv.store.store import Store
 
@@ -36,6 +38,7 @@ class SessionInfo:
     segments: int
     sources: tuple[SourceRow, ...]
     pins: tuple[tuple[float, float], ...]
+    limits: StorageConfig  # of its disk, max_age, thin_after and thin_keep
     writing: bool | None  # by another process or object; None = this user cannot tell
     last_commit: float | None  # seconds since the epoch, about; None = no frame was ever written
 
@@ -64,6 +67,7 @@ class SessionInfo:
             "segments": self.segments,
             "sources": [asdict(source) for source in self.sources],
             "pins": [{"start": start, "end": end} for start, end in self.pins],
+            "limits": {name: getattr(self.limits, name) for name in ("disk", "max_age", "thin_after", "thin_keep")},
             "writing": self.writing,
             "created": meta.created,
             "last_commit": self.last_commit,
@@ -72,32 +76,38 @@ class SessionInfo:
 
 def info(store: Store, name: str) -> SessionInfo:
     """Look at a session. Raises `StoreError` if there is none of this name, or it cannot be opened."""
-    folder = store.open(name)
+    path = store.find(name)
+    catalog = Catalog(path, writable=False)
     try:
-        _, segments, rows = folder.catalog.snapshot(0, 0)
+        kept, segments, rows = catalog.snapshot(0, 0)
+        frames = int(kept.get("frames", 0))
+        there = [row for row in rows if row.damaged is None]
         return SessionInfo(
             name=name,
-            path=folder.path,
-            meta=folder.meta,
-            frames=folder.frames,
-            gone=folder.frames - len(rows),
-            damaged=sum(row.damaged is not None for row in rows),
-            start=rows[0].time if rows else None,
-            end=max(rows[-1].time, rows[-1].until) if rows else None,
-            bytes=taken(folder.path),
-            codecs=_codecs(folder.path, segments, rows),
+            path=path,
+            meta=SessionMeta.of(catalog),
+            frames=frames,
+            gone=frames - len(rows),
+            damaged=len(rows) - len(there),
+            start=there[0].time if there else None,
+            end=max(there[-1].time, there[-1].until) if there else None,
+            bytes=taken(path),
+            codecs=_codecs(path, segments, rows),
             segments=len(segments),
-            sources=tuple(folder.catalog.sources()),
-            pins=tuple(folder.catalog.pins()),
+            sources=tuple(catalog.sources()),
+            pins=tuple(catalog.pins()),
+            limits=StorageConfig().but(**kept_limits(catalog)),
             writing=is_written(store, name),
-            last_commit=_last_change(folder.path / segments[-1].file) if segments else None,
+            last_commit=_last_change(path / segments[-1].file) if segments else None,
         )
     finally:
-        folder.close()
+        catalog.close()
 
 
 def is_written(store: Store, name: str) -> bool | None:
     """Whether somebody writes a session now; None if this user may not find out."""
+    if not (store.path(name) / LOCK).exists():  # nobody has yet, and looking leaves no trace
+        return False
     try:
         with store.lock(name):
             return False

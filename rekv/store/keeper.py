@@ -19,7 +19,7 @@ from rekv.core import EncodeConfig, StorageConfig
 from rekv.errors import DamagedError, RekvError, SessionError, StoreError
 from rekv.memory.frames import FrameTable
 from rekv.memory.memory import Memory
-from rekv.store.catalog import FILE, bump
+from rekv.store.catalog import FILE, LOCK, bump
 from rekv.store.creation import create_folder, remove_orphans
 from rekv.store.files import Buffer, Files
 from rekv.store.fingerprint import Fingerprint
@@ -31,7 +31,6 @@ from rekv.store.writer import Commit, FrameNote, Writer
 
 logger = logging.getLogger(__name__)
 
-LOCK = "lock"
 LOCK_SECONDS = 0.3  # others may hold it for an instant, to see whether anybody does
 
 

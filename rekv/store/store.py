@@ -6,13 +6,15 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
 from rekv.errors import SessionError, StoreError
-from rekv.store.catalog import FILE
-from rekv.store.folder import SessionFolder
-from rekv.store.keeper import LOCK
+from rekv.store.catalog import FILE, LOCK
+
+if TYPE_CHECKING:
+    from rekv.store.folder import SessionFolder
 
 VARIABLE = "REKV_STORE"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -55,8 +57,10 @@ class Store:
             raise StoreError(f"no session {name!r} in {self.folder}; {others}")
         return path
 
-    def open(self, name: str) -> SessionFolder:
+    def open(self, name: str) -> "SessionFolder":
         """Open a session for reading, and see what is in it."""
+        from rekv.store.folder import SessionFolder  # torch comes with it, which takes seconds
+
         folder = SessionFolder(self.find(name))
         folder.refresh()
         return folder

@@ -2,15 +2,18 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from click.testing import CliRunner
 
 from rekv.cli import main
 from rekv.cli.options import Duration, Size
-from rekv.store import writer
+from rekv.store import codecs, meta, writer
 from rekv.store.catalog import FILE
 from rekv.store.store import Store
 from tests.cli.conftest import Run
@@ -112,6 +115,37 @@ def test_a_session_is_shown(run: Run, store: Path, film: Path) -> None:
     text = run("show", "hall", "--store", store).stdout
     for words in ("tiny (Llava", "75", "0:00-1:15", "read to its end", "--kv int4"):
         assert words in text
+
+
+@pytest.mark.parametrize("args", [("ls",), ("show", "hall"), ("rm", "hall", "--yes")])
+def test_what_needs_no_model_does_not_import_torch(store: Path, args: tuple[str, ...]) -> None:
+    """It takes seconds."""
+    code = (
+        "import sys; from rekv.cli import main; main(sys.argv[1:], standalone_mode=False)\n"
+        "assert not {'torch', 'transformers'} & {*sys.modules}"
+    )
+    subprocess.run([sys.executable, "-c", code, *args, "--store", store], check=True, stdout=subprocess.DEVNULL)
+
+
+def test_dtypes_and_codecs_are_those_there_are() -> None:
+    assert meta.CODECS == tuple(codecs.CODECS)
+    assert {name: getattr(torch, name).itemsize for name in meta.ITEMSIZES} == meta.ITEMSIZES
+    for name in meta.ITEMSIZES:
+        codecs.codec("raw", (1, 1, 1), getattr(torch, name))
+
+
+def test_limits_are_shown(run: Run, film: Path, store: Path) -> None:
+    said = say(run, "show", "hall", "--store", store)
+    assert said["limits"] == {"disk": None, "max_age": None, "thin_after": None, "thin_keep": 10}
+    assert "\nlimits " not in run("show", "hall", "--store", store).stdout
+    limits = ("--disk", "2GiB", "--max-age", "7d", "--thin-after", "90m", "--thin-keep", 5)
+    assert run("ingest", film, "--session", "den", "--end", 1, "--store", store, *limits).exit_code == 0
+    said = say(run, "show", "den", "--store", store)
+    assert said["limits"] == {"disk": 2 << 30, "max_age": 604_800, "thin_after": 5400, "thin_keep": 5}
+    text = run("show", "den", "--store", store).stdout
+    for words in ("2 GiB on disk", "older than 7d are removed", "older than 90m one in 5", "1 frame per second"):
+        assert words in text
+    assert "1 frame," in text
 
 
 def test_it_is_shown_who_is_written(run: Run, store: Path) -> None:
