@@ -74,11 +74,15 @@ class EncodeConfig(_Config):
         _require(self.max_span > 0, "max_span", self.max_span, "above 0 (seconds)")
 
 
+_KV = ("raw", "fp8", "int8", "int4", "auto")
+
+
 @dataclass(frozen=True, slots=True)
 class StorageConfig(_Config):
     """Where a session's memory may lie, and how much of it. None of it changes what is computed, but for `kv`.
 
-    `kv` names how blocks are stored once they have left the window: "raw" as computed, "fp8", "int8" or "int4".
+    `kv` names how blocks are stored once they have left the window and their segment is full: "raw" as computed,
+    "fp8", "int8", "int4", or "auto", the smallest of them that costs nothing measurable.
     """
 
     ram: int | None = None  # bytes of blocks and index in RAM; None = all without a store, a quarter of RAM with one
@@ -87,7 +91,7 @@ class StorageConfig(_Config):
     max_age: float | None = None  # seconds of stream; older frames are removed
     thin_after: float | None = None  # seconds of stream; of older frames, only every `thin_keep`-th is kept
     thin_keep: int = 10
-    kv: str = "raw"
+    kv: Literal["raw", "fp8", "int8", "int4", "auto"] = "raw"
     when_full: Literal["error", "forget"] = "error"  # without a store, what a full RAM means
 
     def __post_init__(self) -> None:
@@ -97,6 +101,7 @@ class StorageConfig(_Config):
         _require(self.gpu_cache >= 0, "gpu_cache", self.gpu_cache, "at least 0 (bytes)")
         _require(self.thin_keep >= 2, "thin_keep", self.thin_keep, "at least 2: every n-th frame is kept")
         _require(self.when_full in ("error", "forget"), "when_full", self.when_full, '"error" or "forget"')
+        _require(self.kv in _KV, "kv", self.kv, " or ".join(map(repr, _KV)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from rekv.attention.probe import probe
 from rekv.core import Answer, AskConfig, EncodeConfig, Frame, Retrieval, StorageConfig, Timings
 from rekv.decoding import Transcript, decode, end_ids
 from rekv.distinct import Distinct
-from rekv.errors import ConfigError, DamagedError, ModelError, SessionError
+from rekv.errors import ConfigError, DamagedError, ModelError, SessionError, StoreError
 from rekv.evidence import evidence
 from rekv.memory.memory import Memory
 from rekv.models.base import VideoLM
@@ -70,6 +70,8 @@ class Model:
         if name is None:
             if store is not None:
                 raise ConfigError("a session in a store has a name: model.session(name, store=...)")
+            if useless := sorted(given.keys() & {"disk", "max_age", "thin_after", "thin_keep", "kv"}):
+                raise ConfigError(f"{', '.join(useless)}: of a session in a store; give it a name, or leave this out")
             return Session(self, self.family.encode_config.but(**settings), storage)
         keeper = Keeper(Store(store).path(name), self.fingerprint, storage, given=given)
         config = keeper.meta.encode if keeper.exists else self.family.encode_config
@@ -306,7 +308,14 @@ class Session:
         ids = self.model.family.question_ids(question)
         room = max(len(ids), len(prompt) + config.max_new_tokens)
         while True:
-            visible = memory.table.there(in_scope(memory.times, memory.frames, config))
+            scope = in_scope(memory.times, memory.frames, config)
+            visible = memory.table.there(scope)
+            warnings = list(dict.fromkeys(why for f, why in sorted(memory.table.damage.items()) if f in scope))
+            if warnings and not visible:
+                raise StoreError(
+                    f"no frame that this question could see is readable: {warnings[0]}. `rekv verify` lists what is "
+                    f"damaged; restore it from a copy, ask about another time, or read the video into another session"
+                )
             retriever: Retriever = Internal(config.retrieve_size, config.chunk_size)
             if frames is not None:
                 retriever = given = Given(frames)
@@ -319,8 +328,7 @@ class Session:
                     raise
                 self.keeper.lose(memory, error)
             else:
-                scope = in_scope(memory.times, memory.frames, config)
-                return asked, list(dict.fromkeys(why for f, why in sorted(memory.table.damage.items()) if f in scope))
+                return asked, warnings
 
     def _transcript(
         self,

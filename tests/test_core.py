@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from rekv.core import Answer, AskConfig, EncodeConfig, Frame, Retrieval, Timings
+import rekv.core
+from rekv.core import Answer, AskConfig, EncodeConfig, Frame, Retrieval, StorageConfig, Timings
 from rekv.errors import ConfigError, RekvError
+from rekv.store.codecs import CODECS
 
 
 @pytest.mark.parametrize(
@@ -138,3 +140,13 @@ def test_the_top_level_names_are_what_they_are_however_often_and_in_whatever_ord
 
     assert all(callable(rekv.video) and callable(rekv.load) for _ in range(3))
     assert {name for name in rekv.__all__ if not hasattr(rekv, name)} == set()
+
+
+@pytest.mark.parametrize("kv", ["int3", "", "RAW"])
+def test_an_unknown_codec_is_refused_before_anything_is_stored(kv: Any) -> None:
+    with pytest.raises(ConfigError, match="kv is"):
+        StorageConfig(kv=kv)
+
+
+def test_codecs_that_can_be_named_are_those_that_there_are() -> None:
+    assert {*CODECS, "auto"} == {*rekv.core._KV}

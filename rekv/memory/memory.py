@@ -1,5 +1,6 @@
 """A session's memory: its layers, the times of its frames, and the counter that makes frames visible."""
 
+import logging
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
@@ -16,9 +17,12 @@ from rekv.memory.heap import give_back
 from rekv.memory.index import Index
 from rekv.memory.window import Window
 
+logger = logging.getLogger(__name__)
+
 Present = Callable[[range], Sequence[int]]
 
 _SLIDES_PER_TRIM = 4
+_INDEX_PIECES = 64  # that the index grows by, at least, until it takes the whole budget
 _MIN_CALLS = 4  # encode calls whose blocks fit in the smallest RAM that is accepted
 
 
@@ -150,19 +154,21 @@ class Memory:
         """Set the budgets, once all layers are there and before the first frame."""
         self._storage = storage
         gpu = storage.gpu_cache // self.bytes_per_frame
+        if gpu and all(layer.blocks.device.type == "cpu" for layer in self.layers.values()):
+            logger.warning("gpu_cache: the model is on the CPU, so the cache takes RAM; give `ram` more instead")
         if storage.ram is None and not gpu:
             return
         in_ram = 1 << 40 if storage.ram is None else storage.ram // self.bytes_per_frame
         if in_ram < (least := _MIN_CALLS * frames_per_call):
             raise ConfigError(
                 f"ram is {storage.ram} bytes, and {least} frames take {least * self.bytes_per_frame}: give it at "
-                f"least that, or read fewer frames per call (frames_per_call is {frames_per_call})"
+                f"least that; in Python, a smaller frames_per_call (now {frames_per_call}) needs less"
             )
         self._least = least
         index = sum(layer.index.row_bytes for layer in self.layers.values())
         for layer in self.layers.values():
             layer.blocks.limit(in_ram, gpu)
-            layer.index.limit(in_ram * self.bytes_per_frame // 8 // index)
+            layer.index.limit(in_ram * self.bytes_per_frame // _INDEX_PIECES // index)
 
     def make_room(self, tokens: int) -> None:
         """Before an encode call: let every layer's window take its tokens, and RAM its blocks."""

@@ -7,9 +7,11 @@ from typing import Any
 from rekv.core import StorageConfig
 from rekv.errors import ConfigError
 from rekv.store.catalog import Catalog, put
+from rekv.store.meta import SessionMeta
 
 # The other fields of `StorageConfig` are a machine's, not a session's; `kv` is fixed when the session is made.
 _KEPT = ("disk", "max_age", "thin_after", "thin_keep")
+_SEGMENTS_PER_LIMIT = 8
 
 
 def kept_limits(catalog: Catalog) -> Mapping[str, Any]:
@@ -31,3 +33,12 @@ def keep_limits(catalog: Catalog, storage: StorageConfig) -> None:
     if catalog.get("limits") != text:
         with catalog.transaction() as sql:
             put(sql, limits=text)
+
+
+def segment_bytes(storage: StorageConfig, meta: SessionMeta) -> int | None:
+    """Return how many bytes of blocks a segment may have at most: limits act on whole segments, so they are smaller
+    where a limit is small. None: there is no limit."""
+    per_second = meta.encode.sample_fps * meta.bytes_per_frame
+    limits = [storage.disk, *(age and age * per_second for age in (storage.max_age, storage.thin_after))]
+    found = [int(limit) // _SEGMENTS_PER_LIMIT for limit in limits if limit is not None]
+    return min(found, default=None)

@@ -37,6 +37,15 @@ def unpin(path: Path, start: float, end: float) -> Spans:
     return _change_pins(path, start, end, keep=False)
 
 
+def frames_within(path: Path, start: float, end: float) -> int:
+    """Return how many frames of [start, end), in seconds, a session has that can be read."""
+    catalog = Catalog(path, writable=False)
+    try:
+        return sum(not frame.damaged and is_pinned(frame, [(start, end)]) for frame in catalog.frames())
+    finally:
+        catalog.close()
+
+
 def _change_pins(path: Path, start: float, end: float, *, keep: bool) -> Spans:
     if not start < end:
         raise ConfigError(f"the span ends at {end:g} s, which is not after its start, {start:g} s")
@@ -110,43 +119,59 @@ class _Candidate:
         return Removal(self.session, len(lost), freed, lost[0].time, end, self.written)
 
 
-def prune(store: Store, *, disk: int | None = None, max_age: float | None = None, dry_run: bool = False) -> Pruned:
+def prune(
+    store: Store,
+    *,
+    disk: int | None = None,
+    max_age: float | None = None,
+    thin_keep: int | None = None,
+    dry_run: bool = False,
+) -> Pruned:
     """Remove the oldest segments of all sessions until the store takes at most `disk` bytes, and those that were
     written more than `max_age` seconds ago.
 
+    `thin_keep`: first keep every n-th frame of them; whole segments go only if `disk` bytes are still too few.
     Left alone are sessions that are being written or cannot be opened, pinned frames, the window of each session
     and the segment it ends in: every session can go on. `dry_run` only says what would go.
     """
     if disk is None and max_age is None:
         raise ConfigError("say what to prune to: a size on disk, a greatest age, or both")
-    total, skipped = 0, dict[str, str]()
-    candidates: list[_Candidate] = []
-    for name in store.names():
-        total += taken(store.path(name))
-        try:
-            with store.lock(name):
-                candidates += _candidates(store, name)
-        except (SessionError, StoreError) as error:
-            skipped[name] = str(error)
+    if thin_keep is not None and thin_keep < 2:
+        raise ConfigError(f"thin_keep is {thin_keep}; it must be at least 2: every n-th frame is kept")
+    total, skipped = sum(taken(store.path(name)) for name in store.names()), dict[str, str]()
     oldest = -float("inf") if max_age is None else time.time() - max_age
     removals: list[Removal] = []
-    for candidate in sorted(candidates, key=lambda one: one.written):
-        if candidate.written >= oldest and (disk is None or total <= disk):
-            break
-        if candidate.session in skipped:
-            continue
-        try:
-            freed = candidate.bytes if dry_run else _remove(store, candidate)
-        except (SessionError, StoreError, OSError) as error:
-            skipped[candidate.session] = str(error)
-            continue
-        total -= freed
-        removals.append(candidate.removal(freed))
+    thinned: dict[tuple[str, int], int] = {}  # bytes that thinning took from a segment, if this is only a trial
+    for every in (None,) if thin_keep is None else (thin_keep, None):
+        candidates: list[_Candidate] = []
+        for name in (name for name in store.names() if name not in skipped):
+            try:
+                with store.lock(name):
+                    candidates += _candidates(store, name, every)
+            except (SessionError, StoreError) as error:
+                skipped[name] = str(error)
+        for candidate in sorted(candidates, key=lambda one: one.written):
+            too_old = candidate.written < oldest and every == thin_keep
+            if not too_old and (disk is None or total <= disk):
+                break
+            if candidate.session in skipped:
+                continue
+            try:
+                freed = candidate.bytes if dry_run else _remove(store, candidate)
+            except (SessionError, StoreError, OSError) as error:
+                skipped[candidate.session] = str(error)
+                continue
+            place = candidate.session, candidate.segment.id
+            if dry_run:
+                freed -= thinned.get(place, 0)
+                thinned[place] = freed
+            total -= freed
+            removals.append(candidate.removal(freed))
     return Pruned(tuple(removals), total, skipped)
 
 
-def _candidates(store: Store, name: str) -> list[_Candidate]:
-    """Segments of a session from which something may go, oldest first."""
+def _candidates(store: Store, name: str, every: int | None) -> list[_Candidate]:
+    """Segments of a session from which something may go, oldest first; of which only each n-th frame stays, if any."""
     folder = store.open(name)
     try:
         meta, segments, rows = folder.catalog.snapshot(0, 0)
@@ -161,7 +186,7 @@ def _candidates(store: Store, name: str) -> list[_Candidate]:
     written = _written(folder.path, segments)
     for segment in segments[:-1]:  # whoever appends goes on in the last one
         frames = by_segment.get(segment.id, [])
-        keep = [frame for frame in frames if is_pinned(frame, pins)]
+        keep = [frame for frame in frames if (every and frame.id % every == 0) or is_pinned(frame, pins)]
         if len(keep) == len(frames) or frames[-1].id >= needed:
             continue
         size = allocated(folder.path / segment.file)
@@ -192,6 +217,7 @@ def _remove(store: Store, candidate: _Candidate) -> int:
             if candidate.segment not in folder.catalog.segments():
                 raise SessionError(f"session {candidate.session!r} was changed meanwhile: prune again")
             Maintenance(folder, StorageConfig()).replace(candidate.segment, candidate.frames, candidate.keep)
+            folder.catalog.checkpoint()  # or a journal that readers keep open would seem to have grown
         finally:
             folder.close()
         return before - taken(path)  # now that SQLite has put its journal away

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from rekv.core import Answer
+from rekv.core import Answer, Frame
 from rekv.engine import Session
 from rekv.errors import ConfigError, MemoryFullError
 from tests.support import pictures, record, shrink_slabs, tiny_model
@@ -162,3 +162,19 @@ def test_gpu_cache_forgets_with_the_rest() -> None:
             assert layer.blocks.gpu is not None
             assert layer.blocks.gpu.frames <= session.memory.frames - session.memory.table.oldest
             layer.blocks.gpu.check_integrity()
+
+
+def test_memory_of_the_index_is_within_the_budget_too() -> None:
+    """It grows by pieces, which are small beside the budget, and gives back those that are forgotten."""
+    budget = ram(400)
+    session = session_of(ram=budget, when_full="forget")
+    for start in range(0, 1200, 100):
+        session.append(Frame(frame.image, frame.time + start) for frame in FRAMES[:100])
+        index = sum(layer.index.bytes for layer in session.memory.layers.values())
+        blocks = sum(layer.blocks.ram.bytes for layer in session.memory.layers.values())
+        assert blocks + index <= 1.05 * budget
+
+
+def test_a_gpu_cache_without_a_gpu_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    session_of(gpu_cache=50 * LAYERS * BLOCK)
+    assert "the model is on the CPU" in caplog.text

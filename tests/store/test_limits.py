@@ -6,11 +6,15 @@ from typing import Any
 import pytest
 
 from rekv.engine import Session
+from rekv.errors import ConfigError, SessionError
 from rekv.store.catalog import Catalog, put
+from rekv.store.codecs import AUTO
+from rekv.store.store import Store
 from tests.store.support import kept, small_segments
-from tests.support import pictures
+from tests.support import pictures, tiny_model
 
 FRAMES = pictures(80)
+FRAME = 3 * 2 * 2 * 3 * 16 * 4  # bytes: the tiny model's blocks of one frame
 NAMES = ("disk", "max_age", "thin_after", "thin_keep")
 
 
@@ -64,3 +68,26 @@ def test_unreadable_ones_remove_nothing(folder: Path, text: str) -> None:
         assert limits(session) == {"disk": None, "max_age": None, "thin_after": None, "thin_keep": 10}
         session.append(FRAMES[20:])
         assert list(session.memory.table.there(range(80))) == list(range(80))
+
+
+def test_the_smallest_codec_that_costs_nothing_can_be_asked_for(tmp_path: Path) -> None:
+    with kept(tmp_path, kv="auto") as session:
+        session.append(FRAMES[:4])
+    assert Store(tmp_path).open("cam").meta.codec == AUTO
+    with kept(tmp_path, kv="auto") as session:
+        session.append(FRAMES[4:8])
+    with kept(tmp_path, kv="int8") as session, pytest.raises(SessionError, match="stored as int4, not as int8"):
+        session.append(FRAMES[8:12])
+
+
+@pytest.mark.parametrize("limit", [{"disk": 40 * FRAME * 8}, {"max_age": 640.0}, {"thin_after": 640.0}], ids=str)
+def test_a_small_limit_makes_small_segments(tmp_path: Path, limit: dict[str, Any]) -> None:
+    """Limits act on whole segments: of one of the usual size, 4,096 frames, nothing would ever go."""
+    with kept(tmp_path, **limit) as session:
+        session.append(FRAMES)
+    assert [row.slots for row in Store(tmp_path).open("cam").catalog.segments()] == [40, 40]
+
+
+def test_what_only_a_store_can_do_is_refused_without_one() -> None:
+    with pytest.raises(ConfigError, match="disk, kv: of a session in a store"):
+        tiny_model().session(disk=10**9, kv="int8")
