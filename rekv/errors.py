@@ -29,6 +29,16 @@ class StoreError(RekvError):
     """A store that cannot be opened, read or written."""
 
 
+class WriteError(StoreError):
+    """Frames that cannot be written for now. They are in memory: what mends it lets them be written after all."""
+
+    def __init__(self, message: str, reason: str, durable: int) -> None:
+        """`reason`: what is wrong, in words; `durable`: frames of the session that are safe."""
+        super().__init__(message)
+        self.reason = reason
+        self.durable = durable
+
+
 class DamagedError(StoreError):
     """Frames whose stored bytes are not what was written, or are gone. They can be left out; the rest is fine.
 

@@ -67,6 +67,8 @@ class LazyGroup(click.Group):
         except RekvError as error:
             if ctx.params["debug"]:
                 raise
+            # What is closed on the way out would tell the same once more.
+            logging.getLogger("rekv").handlers = [logging.NullHandler()]
             kind = click.UsageError if isinstance(error, ConfigError) else click.ClickException
             raise kind(str(error)) from error
         except OSError as error:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from rekv.cli.screen import format_bytes, format_seconds, printable
+from rekv.cli.screen import counted, format_bytes, format_seconds
 from rekv.timecode import format_span
 
 if TYPE_CHECKING:
@@ -32,14 +32,12 @@ def show(answer: "Answer", choices: Sequence[str], console: Console) -> None:
         console.print(f"  {'' if i else 'evidence':8} {describe(span, len(answer.retrieval.frames))}")
     if (more := len(answer.evidence) - MOST_SPANS) > 0:
         console.print(f"           and {more} more (all of them: --json)", style="dim")
-    for warning in answer.warnings:
-        console.print(f"  Warning: {printable(warning)}", style="yellow")
     console.print(f"  {footer(answer)}\n", style="dim")
 
 
 def describe(span: "Span", layers: int) -> str:
     time = format_span(span.start, span.end)
-    return f"{time:15} score {span.score:+.1f}, read by {round(span.votes * layers)} of {layers} layers"
+    return f"{time:15} score {span.score:+.1f}, read by {round(span.votes * layers)} of {counted(layers, 'layer')}"
 
 
 def footer(answer: "Answer") -> str:
@@ -47,7 +45,7 @@ def footer(answer: "Answer") -> str:
     first = timings.wait + timings.question + timings.first_token
     per_layer = max(map(len, answer.retrieval.frames), default=0)
     return (
-        f"{answer.frames_seen} frames seen, {per_layer} per layer read "
+        f"{counted(answer.frames_seen, 'frame')} seen, {per_layer} per layer read "
         f"({where_from(answer)}); "
         f"first token {format_seconds(first)}, total {format_seconds(timings.total)}"
     )
@@ -57,7 +55,7 @@ def where_from(answer: "Answer") -> str:
     """In which tier the blocks were that a question read."""
     names = {"gpu": "GPU", "ram": "RAM", "disk": "disk"}
     tiers = [
-        f"{names[tier]} {read.blocks} blocks, {format_bytes(read.bytes)}, {format_seconds(read.seconds)}"
+        f"{names[tier]} {counted(read.blocks, 'block')}, {format_bytes(read.bytes)}, {format_seconds(read.seconds)}"
         for tier, read in answer.reads.items()
     ]
     return "; ".join(tiers) or "no blocks"

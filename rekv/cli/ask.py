@@ -10,11 +10,13 @@ from rich.console import Console
 
 from rekv.cli.loading import load_model
 from rekv.cli.options import PictureFile, Size, Time, given, readable_part, store_option
-from rekv.cli.screen import notes, printable
+from rekv.cli.screen import counted, format_rate, notes, printable, silent
+from rekv.timecode import format_span
 
 if TYPE_CHECKING:
     from rekv.core import Answer, AskConfig, Image
     from rekv.engine import Model, Session
+    from rekv.store.info import SessionInfo
 
 MOST_CHOICES = 26  # they are lettered
 
@@ -148,19 +150,33 @@ def _opened(
     settings: dict[str, Any],
 ) -> "tuple[Session, AskConfig]":
     """A session on disk, with its own model unless another one is named."""
+    from rekv.store.info import info
     from rekv.store.store import Store
 
     sessions = Store(store)
-    folder = sessions.open(name)
-    made_by, frames = folder.meta.model, folder.frames
-    folder.close()
-    if not frames:
+    known = info(sessions, name)
+    if not known.frames:
         raise click.ClickException(f"Session {name} has no frames yet; wait until `rekv ingest` has read some.")
-    loaded = load_model(console, model or made_by.name, device=device, dtype=dtype)
+    if known.frames == known.gone:
+        raise click.ClickException(f"Session {name} has no frames any more: all were removed. Ask another session.")
+    loaded = load_model(console, model or known.meta.model.name, device=device, dtype=dtype)
     config = _settings(loaded, settings)
-    session = loaded.session(name, store=sessions.folder, **storage)
+    with silent("rekv.store.keeper"):  # answers say what is left out
+        session = loaded.session(name, store=sessions.folder, **storage)
+    _require_frames(session, config, known)
     _introduce(session, config, console)
     return session, config
+
+
+def _require_frames(session: "Session", config: "AskConfig", known: "SessionInfo") -> None:
+    """Find out that a question would see nothing. What is damaged is the engine's to tell."""
+    from rekv.retrieval import in_scope
+
+    memory = session.memory
+    scope = in_scope(memory.times, memory.frames, config)
+    if not memory.table.there(scope) and not any(frame in scope for frame in memory.table.damage):
+        there = "" if known.start is None or known.end is None else f": it has {format_span(known.start, known.end)}"
+        raise click.ClickException(f"Session {known.name} has no frames of that time{there}. Ask about another one.")
 
 
 def _clean(text: str) -> str:
@@ -191,7 +207,7 @@ def _introduce(session: "Session", config: "AskConfig", console: Console) -> Non
     from rekv.models.registry import BUILTIN
 
     family, fps, recent = session.model.family, session.config.sample_fps, config.recent_frames
-    per_second = f"{fps:g} frame{'' if fps == 1 else 's'} per second"
+    per_second = format_rate(fps)
     what = f"reads {per_second}" if session.name is None else f"has read session {session.name}, {per_second}"
     lines = [
         f"Model {family.name} ({family.device}, {str(family.dtype).removeprefix('torch.')}) {what}; "
@@ -213,22 +229,25 @@ def _answer(
     silent: bool,
     console: Console,
 ) -> "Answer":
-    """Ask one question; unless `silent`, its words are shown as they come."""
+    """Ask one question; unless `silent`, its words are shown as they come. What was left out is told in any case."""
     from dataclasses import asdict
 
     from rekv.cli.answers import show
 
     if silent:
-        return session.ask(question, choices=choices, **asdict(config))
-    console.print(printable(question), style="bold")
-    answer = session.ask(
-        question,
-        choices=choices,
-        on_text=lambda text: click.echo(printable(text), nl=False),
-        **asdict(config),
-    )
-    click.echo()
-    show(answer, choices, console)
+        answer = session.ask(question, choices=choices, **asdict(config))
+    else:
+        console.print(printable(question), style="bold")
+        answer = session.ask(
+            question,
+            choices=choices,
+            on_text=lambda text: click.echo(printable(text), nl=False),
+            **asdict(config),
+        )
+        click.echo()
+        show(answer, choices, console)
+    for warning in answer.warnings:
+        notes().print(f"Warning: {printable(warning)}", style="yellow")
     return answer
 
 
@@ -240,13 +259,14 @@ def _save(path: Path, answers: Sequence["Answer"], session: "Session", video: st
 
     times = session.memory.times
     frames = sorted({frame for answer in answers for frame in best_frames(answer)})
-    with console.status(f"Fetching {len(frames)} frames for {path} ..."):
+    with console.status(f"Fetching {counted(len(frames), 'frame')} for {path} ..."):
         images = _images(session, video, frames)
     groups = []
     for answer in answers:
         shown = stills(answer, images, times)
         read = len(answer.retrieval.union)
-        note = f"{read} frames read" if read == len(shown) else f"the best {len(shown)} of {read} frames read"
+        all_read = f"{counted(read, 'frame')} read"
+        note = all_read if read == len(shown) else f"the best {len(shown)} of {read} frames read"
         groups.append(Group(answer.question, answer.text, shown, note))
     title = f"{session.name or Path(video).name}, {format_time(times[0])} to {format_time(times[-1])}"
     try:

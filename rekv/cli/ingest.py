@@ -13,7 +13,7 @@ from rich.console import Console
 from rekv.cli.interrupt import Interrupt, Stopped
 from rekv.cli.loading import load_model
 from rekv.cli.options import Duration, Levels, Size, Time, given, json_option, readable_part, store_option
-from rekv.cli.screen import format_bytes, format_seconds, notes
+from rekv.cli.screen import counted, format_bytes, format_seconds, notes
 from rekv.timecode import format_span, format_time
 
 if TYPE_CHECKING:
@@ -79,6 +79,7 @@ def ingest(
 
     from rekv.cli.going_on import find_source, is_done
     from rekv.core import EncodeConfig, StorageConfig
+    from rekv.errors import StoreError, WriteError
     from rekv.sources import video as open_video
     from rekv.store.catalog import FILE
     from rekv.store.codecs import AUTO
@@ -92,18 +93,27 @@ def ingest(
     source = open_video(video, start=first, end=last)
     if (sessions.path(name) / FILE).exists():
         folder = sessions.open(name)
-        _check(folder, encode, limits.get("kv"))
+        _check(folder, encode, limits.get("kv"), dtype)
         known = folder.meta.model
         done = is_done(find_source(folder.catalog.sources(), source.identity, first), source.identity)
         frames = folder.frames
         folder.close()
-        if done:
+        if done and model in (None, known.name):  # another name may be another model, which is told once it is loaded
             _report(Report(name, video, "already", frames), as_json, console)
             return
         model, dtype = model or known.name, dtype or known.dtype
     loaded = load_model(console, model, device=device, dtype=dtype)
-    with loaded.session(name, store=sessions.folder, **encode, **limits) as session, Interrupt() as interrupt:
-        report = _read(session, source, name, interrupt, console)
+    try:
+        with loaded.session(name, store=sessions.folder, **encode, **limits) as session, Interrupt() as interrupt:
+            report = _read(session, source, name, interrupt, console)
+    except WriteError as error:
+        raise StoreError(
+            f"session {name!r} cannot be written: {error.reason}. {counted(error.durable, 'frame')} "
+            f"{'is' if error.durable == 1 else 'are'} safe; mend this, and the same command goes on from there"
+        ) from error
+    except KeyboardInterrupt:
+        notes().print("Interrupted. What is on disk is safe; the same command goes on from there.", style="yellow")
+        raise SystemExit(130) from None
     _report(report, as_json, console)
     if report.status == "interrupted":
         raise SystemExit(130)
@@ -124,12 +134,17 @@ class Report:
     seconds: float = 0.0  # that it took
 
 
-def _check(folder: "SessionFolder", encode: dict[str, Any], kv: str | None) -> None:
+def _check(folder: "SessionFolder", encode: dict[str, Any], kv: str | None, dtype: str | None) -> None:
     """Find what cannot continue a session before the model is loaded. Raises `SessionError`."""
     from rekv.errors import SessionError
 
     meta, where = folder.meta, f"session {folder.path.name!r}"
     meta.require_same_encoding(meta.encode.but(**encode), meta.init_ids, where)
+    if dtype is not None and dtype != meta.model.dtype:
+        raise SessionError(
+            f"{where} was made in {meta.model.dtype}, not {dtype}: appending needs the same model in the same dtype; "
+            f"leave out --dtype, or start another session"
+        )
     if kv is not None and kv != meta.codec:
         raise SessionError(f"{where} is stored as {meta.codec}: leave out --kv, or start another session")
 
@@ -219,14 +234,15 @@ def _report(report: Report, as_json: bool, console: Console) -> None:
         return
     if report.start is not None and report.end is not None:
         console.print(
-            f"Read {report.frames_read} frames, {format_span(report.start, report.end)}, in "
+            f"Read {counted(report.frames_read, 'frame')}, {format_span(report.start, report.end)}, in "
             f"{format_seconds(report.seconds)} ({report.frames_read / report.seconds:.0f} frames/s). "
-            f"Session {report.session} has {report.frames} frames, {format_bytes(report.bytes or 0)} on disk.",
+            f"Session {report.session} has {counted(report.frames, 'frame')}, "
+            f"{format_bytes(report.bytes or 0)} on disk.",
             style="dim",
         )
     if report.status == "interrupted":
         at = "before the first frame" if report.end is None else f"at {format_time(report.end)}"
-        console.print(
+        notes().print(
             f"Stopped {at}. What was read is safe; the same command goes on from there.",
             style="yellow",
         )

@@ -5,7 +5,7 @@ import json
 import click
 
 from rekv.cli.options import Time, json_option, store_option
-from rekv.cli.screen import notes
+from rekv.cli.screen import counted, notes
 from rekv.timecode import format_span
 
 
@@ -24,13 +24,24 @@ def pin(name: str, start: float, end: float, remove: bool, store: str | None, as
     if end <= start:
         raise click.UsageError(f"The span {format_span(start, end)} has no length: --end comes after --start.")
 
+    from rekv.store.retention import frames_within, unpin
     from rekv.store.retention import pin as keep
-    from rekv.store.retention import unpin
     from rekv.store.store import Store
 
-    pins = (unpin if remove else keep)(Store(store).find(name), start, end)
+    path = Store(store).find(name)
+    pins = (unpin if remove else keep)(path, start, end)
+    frames = frames_within(path, start, end)
     if as_json:
-        click.echo(json.dumps({"name": name, "pins": [{"start": first, "end": last} for first, last in pins]}))
+        spans = [{"start": first, "end": last} for first, last in pins]
+        click.echo(json.dumps({"name": name, "pins": spans, "frames": frames}))
         return
-    listed = ", ".join(format_span(*span) for span in pins)
-    notes().print(f"Pinned in {name}: {listed}." if pins else f"Nothing is pinned in {name}.")
+    listed, console = ", ".join(format_span(*span) for span in pins), notes()
+    console.print(f"Pinned in {name}: {listed}." if pins else f"Nothing is pinned in {name}.")
+    if not remove and frames:
+        console.print(f"{counted(frames, 'frame')} of {format_span(start, end)}: kept, whatever is removed.")
+    elif not remove:
+        console.print(
+            f"There are no frames of {format_span(start, end)}: what was removed does not come back, and what is "
+            f"still to be read will be kept. `rekv show {name}` says what there is.",
+            style="yellow",
+        )

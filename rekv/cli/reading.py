@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from rekv.cli.screen import format_bytes, format_seconds
+from rekv.cli.screen import counted, format_bytes, format_seconds, notes
 from rekv.timecode import format_span, format_time
 
 if TYPE_CHECKING:
@@ -31,12 +31,12 @@ def read(session: "Session", video: "VideoFile", name: str, console: Console) ->
     took = perf_counter() - started
     span = format_span(memory.times[0], memory.times[-1] + 1 / session.config.sample_fps)
     console.print(
-        f"Read {memory.frames} frames, {span}, in {format_seconds(took)} "
+        f"Read {counted(memory.frames, 'frame')}, {span}, in {format_seconds(took)} "
         f"({memory.frames / took:.0f} frames/s); kept {format_bytes(memory.bytes)}.",
         style="dim",
     )
     if interrupted:
-        console.print(
+        notes().print(
             f"Warning: stopped at {format_time(memory.times[-1])}; answering from what was read. Ctrl-C again quits.",
             style="yellow",
         )
@@ -60,7 +60,7 @@ def showing(
             progress.update(
                 task,
                 completed=time - video.start,
-                where=f"{format_time(time)}  {memory.frames} frames",
+                where=f"{format_time(time)}  {counted(memory.frames, 'frame')}",
                 speed=f"{(time - before) / (perf_counter() - started):.0f}x realtime",
             )
 

@@ -1,7 +1,10 @@
 """What goes where: answers to stdout, everything about them to stderr, colours only to a terminal."""
 
 import io
+import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from rich.console import Console
 
@@ -28,6 +31,18 @@ def output() -> Console:
 def printable(text: str) -> str:
     """Text of a model or a file without control characters, which could steer the terminal."""
     return "".join(c for c in text if c.isprintable() or c in "\n\t")
+
+
+@contextmanager
+def silent(part: str) -> Iterator[None]:
+    """Meanwhile a part of rekv logs only errors: what it warns of is told by other means."""
+    logger = logging.getLogger(part)
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def counted(n: int, noun: str) -> str:

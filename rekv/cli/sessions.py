@@ -78,7 +78,7 @@ def rm(names: Sequence[str], yes: bool, store: str | None, as_json: bool) -> Non
     from rekv.store.store import Store
 
     sessions = Store(store)
-    sizes = {name: taken(sessions.find(name)) for name in names}
+    sizes = {name: taken(sessions.find(name, damaged=True)) for name in names}
     if not yes:
         listed = ", ".join(f"{name} ({format_bytes(size)})" for name, size in sizes.items())
         click.confirm(f"Delete {listed}? It cannot be undone.", abort=True, err=True)

@@ -1,12 +1,11 @@
 """Small pictures of the frames that questions read: from the video, or those that a session on disk keeps."""
 
-import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from rekv.cli.screen import silent
 from rekv.pictures import Still
 
 if TYPE_CHECKING:
@@ -65,7 +64,7 @@ def reread(path: str, times: Iterable[float]) -> "Iterator[Image]":
     """Yield the pictures shown at these times, small. Raises VideoError if one cannot be read again."""
     from rekv.sources import video
 
-    with _told_already():
+    with silent("rekv.sources"):  # what is wrong with the file was said when it was read
         for time in times:
             frames = video(path, start=time).frames(1.0)
             yield shrink(next(frames).image)
@@ -77,15 +76,3 @@ def kept(catalog: "Catalog", frames: Iterable[int]) -> "dict[int, Image]":
 
     jpegs = {frame: catalog.thumbnail(frame) for frame in frames}
     return {frame: picture(jpeg) for frame, jpeg in jpegs.items() if jpeg is not None}
-
-
-@contextmanager
-def _told_already() -> Iterator[None]:
-    """What is wrong with the file was said when it was read."""
-    logger = logging.getLogger("rekv.sources")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)

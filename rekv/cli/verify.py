@@ -8,7 +8,7 @@ import click
 
 from rekv.cli.options import json_option, store_option
 from rekv.cli.reading import bar
-from rekv.cli.screen import format_bytes, notes, output, printable
+from rekv.cli.screen import counted, format_bytes, notes, output, printable
 
 if TYPE_CHECKING:
     from rekv.store.verify import Report
@@ -48,7 +48,11 @@ def verify(name: str, repair: bool, store: str | None, as_json: bool) -> None:
 def _lines(report: "Report", name: str, repair: bool) -> list[str]:
     lines = [f"{problem.kind}: {problem.file}: {problem.message}" for problem in report.problems]
     lines += [f"mended: {words}" for words in report.repaired]
-    checked = f"{report.frames} frames, {format_bytes(report.bytes)} checked"
+    checked = f"{counted(report.frames, 'frame')}, {format_bytes(report.bytes)} checked"
+    if report.ok and report.damaged:
+        left_out = f"{counted(report.damaged, 'frame')} {'is' if report.damaged == 1 else 'are'} damaged and left out"
+        rest = f"the rest is whole: {checked}" if report.frames else "none is left; restore it from a copy"
+        return [*lines, f"Session {name}: {left_out}; {rest}."]
     if report.ok:
         return [*lines, f"Session {name} is whole: {checked}."]
     advice = "copy it from a backup" if repair else f"`rekv verify {name} --repair` saves what is whole"

@@ -112,6 +112,7 @@ class Keeper:
         changes = self.folder.refresh()
         ids = [row.id for row in changes.rows]
         memory.table.load(changes.frames, ids, [row.time for row in changes.rows])
+        memory.table.leave_out(changes.damaged)
         row_bytes = sum(layer.index.row_bytes for layer in memory.layers.values())
         room = (self.ram // 2) // max(row_bytes, 1)
         last = len(ids)
@@ -175,14 +176,21 @@ class Keeper:
             self._read_index(memory, i, row, frames)
 
     def _read_index(self, memory: Memory, layer: int, row: int, frames: list[int]) -> None:
-        index = memory.layers[layer].index
-        try:
-            means = torch.from_numpy(self.folder.index(layer, frames, check=True))
-        except DamagedError as error:
-            self._lose(memory, error)
-            if not error.lasting:
-                self._unread.append((layer, frames))
-            means = torch.zeros(len(frames), index.row_bytes // 4)
+        index, ids = memory.layers[layer].index, np.asarray(frames, np.int64)
+        means = torch.zeros(len(frames), index.row_bytes // 4)
+        # Frames that are known to be lost are not tried; those that are so for the moment are, in every layer.
+        left = self._tables(memory)[-1].are_there(ids)
+        while left.any():
+            try:
+                means[torch.from_numpy(left)] = torch.from_numpy(self.folder.index(layer, ids[left], check=True))
+                break
+            except DamagedError as error:
+                self._lose(memory, error)
+                if not error.lasting:
+                    self._unread.append((layer, frames))
+                if not (left & np.isin(ids, error.frames)).any():
+                    raise
+                left &= ~np.isin(ids, error.frames)
         index.put(row, means)
 
     def _take_back(self, memory: Memory) -> None:
@@ -372,6 +380,11 @@ class Keeper:
                 memory.restore_window(int(meta["window_first"]), int(meta["window_slots"]))
         except DamagedError as error:
             folder.close()
+            if not self._tables(memory)[-1].there(range(memory.frames)):
+                raise SessionError(
+                    f"{name} cannot go on: none of its frames can be read any more. Restore it from a copy, start "
+                    f"another session, or delete this one: `rekv rm {self.path.name}`"
+                ) from error
             raise SessionError(
                 f"{name} cannot go on: its window needs frames that are damaged ({error}). "
                 f"`rekv verify --repair {self.path.name}` lets it go on without them"

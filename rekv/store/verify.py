@@ -43,6 +43,7 @@ class Report:
     problems: list[Problem]  # as they were found, before any repair
     repaired: list[str]  # what was done about them
     ok: bool  # nothing is wrong, or no longer; segments that nothing refers to only take space
+    damaged: int = 0  # frames that are marked as damaged, by now, and left out
 
 
 def verify(path: Path, *, repair: bool = False, progress: Progress | None = None) -> Report:
@@ -85,7 +86,8 @@ def _verify(path: Path, repair: bool, progress: Progress | None) -> Report:
         contents.catalog.close()
     problems += check.problems
     ok = not any(p.kind == "sink" or (p.kind != "orphan" and not repair) for p in problems)
-    return Report(check.frames, check.bytes, problems, repaired, ok)
+    marked = check.marked + (len(check.damaged) if repair else 0)
+    return Report(check.frames, check.bytes, problems, repaired, ok, marked)
 
 
 # -- what the catalog says -------------------------------------------------------------------------------------
@@ -158,6 +160,7 @@ class _Check:
         self.cut: list[SegmentRow] = []  # segments that are too short
         self.orphans: list[str] = []
         self.frames = self.bytes = 0
+        self.marked = 0  # frames that are damaged, and were marked before
         self._progress = progress
 
     def run(self) -> None:
@@ -209,7 +212,9 @@ class _Check:
                 self.frames += 1
                 if frame.damaged:
                     by_kind.setdefault(("marked", "are marked as damaged, and are whole"), []).append(frame.id)
-            elif not frame.damaged:
+            elif frame.damaged:
+                self.marked += 1
+            else:
                 by_kind.setdefault(faults[frame.id], []).append(frame.id)
         for (kind, words), ids in by_kind.items():
             frames = f"{len(ids)} frames ({ids[0]} to {ids[-1]})" if len(ids) > 1 else f"frame {ids[0]}"

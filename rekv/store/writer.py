@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rekv.errors import RekvError, StoreError
+from rekv.errors import RekvError, StoreError, WriteError
 from rekv.memory.pool import as_bytes
 from rekv.store.catalog import FILE, FrameRow, SegmentRow, put
 from rekv.store.folder import SessionFolder
@@ -120,9 +120,11 @@ class Writer(threading.Thread):
         error = self._error
         if error is not None:
             last = self._commits[-1].frames if self._commits else self.written
-            raise StoreError(
+            raise WriteError(
                 f"{self._folder.path} cannot be written: {_reason(error)}. {self.durable} frames are safe, "
-                f"{last - self.durable} more are in memory: mend this and append or flush again, nothing is lost"
+                f"{last - self.durable} more are in memory: mend this and append or flush again, nothing is lost",
+                _reason(error),
+                self.durable,
             ) from error
 
     def retry(self) -> None:
@@ -176,7 +178,7 @@ class Writer(threading.Thread):
             try:
                 self._work()
             except (OSError, RekvError) as error:
-                logger.warning("%s: %s", self._folder.path, _reason(error))
+                logger.info("%s: %s", self._folder.path, _reason(error))  # whoever encodes is told by `check`
                 self._stop_with(error)
             except Exception as error:
                 logger.exception("%s", self._folder.path)

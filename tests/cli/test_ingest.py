@@ -1,11 +1,14 @@
 """`rekv ingest`: read once, stopped anywhere, gone on with; and asked while and after that."""
 
+import errno
+import gc
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from time import sleep
@@ -18,6 +21,7 @@ from PIL import Image
 
 from rekv import load
 from rekv.store.catalog import FrameRow
+from rekv.store.files import Files
 from rekv.store.store import Store
 from rekv.world import Story
 from tests.cli.conftest import Run
@@ -317,3 +321,135 @@ def test_a_damaged_frame_is_told_and_the_rest_answers(run: Run, film: Path, stor
     assert result.exit_code == 0, result.output
     assert "Warning: segment-000000.safetensors: the bytes of frames [74] in layer 2" in result.stderr
     assert "74 frames seen" in result.stderr
+    quiet = run("ask", "--session", "a", "--store", store, "What is on screen now?", "-q")
+    assert quiet.stdout == result.stdout
+    (warning,) = quiet.stderr.splitlines()
+    assert warning.startswith("Warning: segment-000000.safetensors: the bytes of frames [74] in layer 2")
+
+
+def test_a_full_disk_is_told_once_and_the_same_command_goes_on(
+    run: Run, film: Path, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    args = ("ingest", film, "--session", "a", "--store", store)
+    write, left = Files.write, 1 << 20
+
+    def fills_up(self: Files, descriptor: int, buffers: Sequence[memoryview], offset: int) -> None:
+        nonlocal left
+        left -= sum(buffer.nbytes for buffer in buffers)
+        if left < 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        write(self, descriptor, buffers, offset)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Files, "write", fills_up)
+        result = run(*args)
+        told(result, 1, "No space left on device. ")
+        assert result.stderr.count("No space left") == 1
+        assert "are safe; mend this, and the same command goes on from there" in result.stderr
+    del result
+    gc.collect()  # as at the end of a process
+    assert run(*args).exit_code == 0
+    assert [row.time for row in rows(store, "a")] == list(range(75))
+
+
+def test_a_second_ctrl_c_says_how_to_go_on(run: Run, film: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("rekv.cli.ingest._read", interrupted)
+    told(run("ingest", film, "--session", "a", "--store", store, "-q"), 130, "the same command goes on from there")
+
+
+def test_a_video_that_was_read_is_not_gone_on_with_in_another_dtype(run: Run, film: Path, store: Path) -> None:
+    args = ("ingest", film, "--session", "a", "--store", store)
+    assert run(*args).exit_code == 0
+    told(run(*args, "--dtype", "bfloat16"), 1, "was made in float32, not bfloat16")
+    told(run(*args, "--dtype", "float32", "--model", "tiny"), 0, "nothing new")
+    told(run(*args, "--model", "no-such-model"), 1, "no model 'no-such-model'")
+
+
+# -- frames that are lost ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def small_segments(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 16 frames: 75 frames are five files."""
+    monkeypatch.setattr("rekv.store.writer.SEGMENT_BYTES", 1)
+
+
+@pytest.mark.usefixtures("small_segments")
+def test_a_lost_file_is_told_once(run: Run, film: Path, store: Path, tmp_path: Path) -> None:
+    ingest_json(run, film, "--session", "a", "--store", store)
+    (store / "a" / "segment-000001.safetensors").unlink()
+    question = ("ask", "--session", "a", "--store", store, "What is on screen now?")
+    result = run(*question)
+    assert result.exit_code == 0, result.output
+    assert result.stderr.count("segment-000001.safetensors cannot be read") == 1
+    assert "59 frames seen" in result.stderr
+    assert run("verify", "a", "--repair", "--store", store).exit_code == 0
+    result = run("verify", "a", "--store", store)
+    assert result.exit_code == 0
+    assert "Session a: 16 frames are damaged and left out; the rest is whole: 59 frames" in result.stdout
+    result = run(*question)
+    assert result.stderr.count("segment-000001.safetensors") == 1
+    other = shutil.copy(film, tmp_path / "other.mkv")
+    result = run("ingest", other, "--session", "a", "--store", store)
+    assert result.exit_code == 0
+    assert "segment-000001.safetensors" not in result.stderr
+
+
+def test_a_damaged_key_of_the_index_costs_only_its_frame(run: Run, film: Path, store: Path) -> None:
+    ingest_json(run, film, "--session", "a", "--store", store, "--end", 10)
+    whole = load().session("a", store=store).memory
+    folder = Store(store).open("a")
+    segment = folder.segment(0)
+    at = segment.places["layer.1.index"]
+    folder.close()
+    with open(segment.path, "r+b") as file:
+        file.seek(at.start + 3 * at.row + 8)
+        file.write(b"\xff\x13\x55")
+    memory = load().session("a", store=store).memory
+    assert list(memory.table.there(range(10))) == [0, 1, 2, 4, 5, 6, 7, 8, 9]
+    for layer in (0, 1, 3):
+        for rows in (range(3), range(4, 10)):
+            assert torch.equal(memory.layers[layer].index.rows(rows), whole.layers[layer].index.rows(rows))
+
+
+@pytest.mark.usefixtures("small_segments")
+def test_a_session_without_a_frame_left_answers_nothing(run: Run, film: Path, store: Path, tmp_path: Path) -> None:
+    ingest_json(run, film, "--session", "a", "--store", store)
+    for segment in (store / "a").glob("segment-*"):
+        segment.unlink()
+    question = ("ask", "--session", "a", "--store", store, "What is on screen now?")
+    told(run(*question), 1, "no frame that this question could see is readable")
+    assert run("verify", "a", "--repair", "--store", store).exit_code == 0
+    result = run("verify", "a", "--store", store)
+    assert "Session a: 75 frames are damaged and left out; none is left" in result.stdout
+    assert json.loads(run("verify", "a", "--store", store, "--json").stdout)["damaged"] == 75
+    result = run(*question)
+    told(result, 1, "no frame that this question could see is readable")
+    assert result.stdout == ""
+    other = shutil.copy(film, tmp_path / "other.mkv")
+    told(run("ingest", other, "--session", "a", "--store", store), 1, "start another session, or delete this one")
+
+
+def test_damage_that_shows_while_a_question_reads_leaves_no_answer(run: Run, film: Path, store: Path) -> None:
+    ingest_json(run, film, "--session", "a", "--store", store, "--end", 5)
+    folder = Store(store).open("a")
+    segment = folder.segment(0)
+    at = segment.places["layer.1.blocks"]
+    folder.close()
+    with open(segment.path, "r+b") as file:
+        for slot in range(5):
+            file.seek(at.start + slot * at.row + 8)
+            file.write(b"\xff\x13")
+    for more in ((), ("--json",)):
+        result = run("ask", "--session", "a", "--store", store, "What is on screen now?", *more)
+        told(result, 1, "no frame that this question could see is readable")
+        assert result.stdout == ""
+
+
+def test_a_time_without_frames_is_told(run: Run, film: Path, store: Path) -> None:
+    ingest_json(run, film, "--session", "a", "--store", store, "--end", 10)
+    result = run("ask", "--session", "a", "--store", store, "What is on screen now?", "--start", "10:00")
+    told(result, 1, "Session a has no frames of that time: it has 0:00-0:09")

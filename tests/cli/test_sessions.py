@@ -233,6 +233,16 @@ def test_spans_are_pinned_and_unpinned(run: Run, store: Path) -> None:
     assert run("pin", "hall", "--store", store, "--start", 5, "--end", 5).exit_code == 2
 
 
+def test_a_pin_says_how_many_frames_it_keeps(run: Run, store: Path) -> None:
+    args = ("pin", "hall", "--store", store, "--start")
+    assert "11 frames of 0:10-0:20.5" in run(*args, 10, "--end", 20.5).stderr
+    assert "1 frame of" in run(*args, 30, "--end", 31).stderr
+    result = run(*args, 100, "--end", 120)
+    assert result.exit_code == 0
+    assert "There are no frames of 1:40-2:00" in result.stderr
+    assert say(run, *args, 100, "--end", 120)["frames"] == 0
+
+
 def test_a_store_is_pruned_oldest_first_but_for_pinned_frames(run: Run, store: Path) -> None:
     say(run, "pin", "hall", "--store", store, "--start", 3, "--end", 5)
     say(run, "pin", "hall", "--store", store, "--start", 16, "--end", 32)  # a whole segment
