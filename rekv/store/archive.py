@@ -13,13 +13,15 @@ from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
-from rekv.errors import StoreError
+from rekv.errors import DamagedError, StoreError
 from rekv.store.catalog import BUSY_SECONDS, FILE, Catalog, FrameRow, SegmentRow
+from rekv.store.committed import note_committed
 from rekv.store.files import Files
-from rekv.store.folder import SINK, SessionFolder
-from rekv.store.inspection import SEGMENT
+from rekv.store.folder import SessionFolder
 from rekv.store.maintenance import rewrite
+from rekv.store.names import SEGMENT, SINK
 from rekv.store.segment import Segment
+from rekv.store.sink import load_sink
 from rekv.store.store import Store
 from rekv.store.verify import verify
 
@@ -41,6 +43,11 @@ def export(path: Path, target: Path) -> int:
             Files().sync_path(making)
             os.replace(making, target)
             Files().sync_folder(target.parent)
+    except DamagedError as error:
+        if not error.frames:  # it is the sink
+            raise
+        words = f"{error}; `rekv verify {path.name} --repair` first: then they are left out"
+        raise DamagedError(words, error.frames, lasting=error.lasting) from error
     except OSError as error:
         raise StoreError(
             f"{path.name} cannot be exported to {target} ({error.strerror}); is there such a folder, and room in it?"
@@ -85,7 +92,7 @@ def _snapshot(path: Path, scratch: Path) -> SessionFolder:
             with closing(Catalog(path, writable=False)) as live:
                 if row in live.segments():
                     raise StoreError(
-                        f"{path / row.file} is gone; `rekv verify --repair` leaves its frames out"
+                        f"{path / row.file} is gone; `rekv verify {path.name} --repair` leaves its frames out"
                     ) from error
         except BaseException:
             folder.close()
@@ -118,6 +125,7 @@ def _drop_damaged(folder: SessionFolder) -> None:
 
 def _write(snapshot: SessionFolder, path: Path, tar: tarfile.TarFile) -> None:
     """Add a session's files; the catalog is the last: an archive that has it has everything."""
+    load_sink(path, snapshot.meta)  # or it says what is wrong
     tar.add(path / SINK, f"{path.name}/{SINK}")
     frames: dict[int, list[FrameRow]] = {}
     for frame in snapshot.catalog.frames():
@@ -192,6 +200,8 @@ def _check(making: Path, archive: Path) -> None:
     """Raise `StoreError` unless every byte of a session is as it was written, and nothing else is there."""
     report = verify(making)
     if report.problems:
-        raise StoreError(f"{archive} is damaged: {report.problems[0].message}; make it again")
-    Catalog(making, writable=True).close()  # takes away what SQLite put beside it for reading
+        problem = report.problems[0]
+        raise StoreError(f"{archive} is damaged: {problem.file}: {problem.message}; make it again")
+    with closing(Catalog(making, writable=True)) as catalog:  # which takes away what SQLite put beside it for reading
+        note_committed(making, int(catalog.get("frames") or 0), Files())
     Files().sync_folder(making)

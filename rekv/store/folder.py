@@ -1,5 +1,6 @@
 """One session's folder, as it is read: which frames there are, their blocks, representative keys, the sink."""
 
+import logging
 import os
 import threading
 from collections import OrderedDict
@@ -14,7 +15,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from zlib_ng import zlib_ng
 
@@ -22,13 +22,17 @@ from rekv.errors import DamagedError, StoreError
 from rekv.memory.pool import as_bytes
 from rekv.store.catalog import FILE, Catalog, FrameRow, SegmentRow
 from rekv.store.codecs import codec
+from rekv.store.committed import noted_frames
 from rekv.store.files import Buffer, Files, room
 from rekv.store.meta import SessionMeta
+from rekv.store.names import holds_session
 from rekv.store.segment import Segment
+from rekv.store.sink import load_sink
+
+logger = logging.getLogger(__name__)
 
 Ints = NDArray[np.int64]
 
-SINK = "sink.safetensors"
 OPEN_SEGMENTS = 128  # file descriptors kept
 _first = itemgetter(0)
 _GONE, _LEFT = -1, -2  # instead of a segment: removed; removed since the last look
@@ -56,9 +60,22 @@ class SessionFolder:
         self.path = path
         self.files = files or Files()
         if not (path / FILE).is_file():
-            raise StoreError(f"{path} is not a session: it has no {FILE}")
+            what = (
+                f"is damaged: its {FILE} is lost; `rekv verify {path.name} --repair` makes it anew"
+                if holds_session(path)
+                else f"is not a session: it has no {FILE}"
+            )
+            raise StoreError(f"{path} {what}")
+        noted = noted_frames(path)
         self.catalog = Catalog(path, writable=writable)
         self.meta = SessionMeta.of(self.catalog)
+        if noted is not None and noted > (found := int(self.catalog.get("frames") or 0)):
+            logger.warning(
+                "%s: %d committed frames are not in the catalog; `rekv verify %s --repair` takes them in again",
+                path,
+                noted - found,
+                path.name,
+            )
         self.frames = 0
         self._segments: dict[int, SegmentRow] = {}
         self._open: OrderedDict[int, Segment] = OrderedDict()
@@ -164,15 +181,11 @@ class SessionFolder:
     # -- reading -----------------------------------------------------------------------------------------------
 
     def sink(self) -> list[tuple[Tensor, Tensor]]:
-        """Un-rotated keys and values of the init prompt, per layer: (kv_heads, tokens, head_dim)."""
-        try:
-            with safe_open(self.path / SINK, "pt") as file:
-                return [
-                    (file.get_tensor(f"layer.{i}.keys"), file.get_tensor(f"layer.{i}.values"))
-                    for i in range(len(self.meta.layers))
-                ]
-        except (OSError, SafetensorError) as error:
-            raise StoreError(f"{self.path / SINK} cannot be read ({error}); restore it from a copy") from error
+        """Un-rotated keys and values of the init prompt, per layer: (kv_heads, tokens, head_dim).
+
+        Raises `DamagedError` if they are lost.
+        """
+        return load_sink(self.path, self.meta)
 
     def read(self, layer: int, frames: Sequence[int], rows: Sequence[Tensor | Buffer]) -> None:
         """Fill one row per frame with a block (2, kv_heads, tokens, head_dim) in the dtype of the session.

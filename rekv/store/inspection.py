@@ -1,10 +1,7 @@
 """What a segment's file says by itself, without a catalog: are its header and its bytes those that were written."""
 
-import os
-import re
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from pathlib import Path
 
 from zlib_ng import zlib_ng
 
@@ -13,12 +10,11 @@ from rekv.store.files import room
 from rekv.store.meta import SessionMeta
 from rekv.store.segment import PAGE, Segment
 
-SEGMENT = re.compile(r"segment-(\d+)(?:-(\d+))?\.safetensors")  # its number, and its version if it was rewritten
 Faults = dict[int, tuple[str, str]]  # by slot, or frame: kind of problem, and in words
 
 
-def segment_files(path: Path) -> list[str]:
-    return sorted(name for name in os.listdir(path) if SEGMENT.fullmatch(name))
+def counted(number: int, thing: str) -> str:
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
 
 
 def extent(segment: Segment) -> int:

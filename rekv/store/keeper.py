@@ -20,13 +20,14 @@ from rekv.errors import DamagedError, RekvError, SessionError, StoreError
 from rekv.memory.frames import FrameTable
 from rekv.memory.memory import Memory
 from rekv.store.catalog import FILE, LOCK, bump
-from rekv.store.creation import create_folder, remove_orphans
+from rekv.store.creation import create_folder, mend_sink, remove_orphans
 from rekv.store.files import Buffer, Files
 from rekv.store.fingerprint import Fingerprint
 from rekv.store.folder import Changes, SessionFolder
 from rekv.store.limits import keep_limits, kept_limits
 from rekv.store.maintenance import Maintenance
 from rekv.store.meta import SessionMeta
+from rekv.store.names import holds_session
 from rekv.store.writer import Commit, FrameNote, Writer
 
 logger = logging.getLogger(__name__)
@@ -64,7 +65,7 @@ class Keeper:
         self._whole: FrameTable | None = None  # the memory's, with frames that could not be read for the moment
         self._unread: list[tuple[int, list[int]]] = []  # layer and frames whose representative keys could not be
         self._lock = FileLock(path / LOCK, timeout=LOCK_SECONDS, thread_local=False)
-        if (path / FILE).exists():
+        if holds_session(path):
             self._folder = SessionFolder(path, self._files)
             self._folder.meta.model.require_alike(model, f"session {path.name!r}")
             if given is not None:
@@ -104,8 +105,12 @@ class Keeper:
         return torch.from_numpy(self.folder.index(layer, frames))
 
     def sink(self) -> list[tuple[Tensor, Tensor]] | None:
-        """The init prompt's stored keys and values per layer; None before the session exists."""
-        return self._folder.sink() if self._folder is not None else None
+        """The init prompt's stored keys and values per layer; None before the session exists, or if they are lost."""
+        try:
+            return self._folder.sink() if self._folder is not None else None
+        except DamagedError as error:  # the same model computes the same, but for rounding on another machine
+            logger.warning("%s; until then it is computed", error)
+            return None
 
     def load(self, memory: Memory) -> None:
         """Fill the memory, whose layers have been made, with what is in the folder."""
@@ -353,9 +358,8 @@ class Keeper:
             codec=self.storage.kv,
             created=time.time(),
         )
-        sink = [(layer.sink_keys, layer.sink_values) for layer in layers]
         try:
-            create_folder(self.path, meta, sink, self._files)
+            create_folder(self.path, meta, _sink(memory), self._files)
         except OSError as error:
             raise StoreError(
                 f"{self.path} cannot be made ({error.strerror}); check the disk and the permissions, or choose "
@@ -375,6 +379,7 @@ class Keeper:
                 self.refresh(memory)
                 folder.refresh()
             remove_orphans(folder)
+            mend_sink(folder, _sink(memory))
             meta = folder.catalog.meta()
             if memory.frames:
                 memory.restore_window(int(meta["window_first"]), int(meta["window_slots"]))
@@ -401,6 +406,10 @@ class Keeper:
         self._writer.start()
         duplicates = meta.get("duplicates")
         return bytes.fromhex(duplicates) if duplicates else None
+
+
+def _sink(memory: Memory) -> list[tuple[Tensor, Tensor]]:
+    return [(memory.layers[i].sink_keys, memory.layers[i].sink_values) for i in sorted(memory.layers)]
 
 
 def default_ram() -> int:

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import sqlite3
 import uuid
 from collections import Counter
 from collections.abc import Sequence
@@ -15,11 +16,12 @@ from safetensors import SafetensorError, safe_open
 
 from rekv.errors import StoreError
 from rekv.store.catalog import FILE, Catalog, FrameRow, SegmentRow, put
+from rekv.store.committed import note_committed, written
 from rekv.store.files import Files
-from rekv.store.folder import SINK
-from rekv.store.inspection import SEGMENT, extent, faults_of, meta_of, segment_files
+from rekv.store.inspection import counted, extent, faults_of, meta_of
 from rekv.store.meta import SessionMeta
-from rekv.store.segment import WRITTEN, Segment
+from rekv.store.names import SEGMENT, SINK, segment_files
+from rekv.store.segment import Segment
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +51,8 @@ class _Scanned:
 def rebuild(path: Path) -> str:
     """Make the catalog anew, put what there is of an old one aside, and say what was done.
 
+    What only the old one knows, such as pins, is taken over as far as it can be read.
+
     The session ends with the last encode call all of whose frames are whole: so it goes on as if it had just made
     them. Frames before that which are not whole stay in it. Raises `StoreError` if nothing says whose session it is.
     """
@@ -65,18 +69,18 @@ def rebuild(path: Path) -> str:
             _fill(catalog, segments, [frame.row for frame in frames if frame.row.id < end])
             with catalog.transaction() as sql:
                 put(sql, session=meta.dumps(), frames=end, window_first=window[0], window_slots=window[1])
+            unread = _take_over(catalog, path, end)
         Files().sync_path(making / FILE)
         aside = _put_aside(path)
         os.rename(making / FILE, path / FILE)
         Files().sync_folder(path)
+        note_committed(path, end, Files())
     finally:
         for entry in making.iterdir():
             entry.unlink()
         making.rmdir()
-    return (
-        f"{FILE} was made anew from the segments, with {end} frames{aside}; thumbnails, pins, which files were read "
-        f"and what the next frame is compared with were in the old one alone"
-    )
+    lost = f"; lost with it: {', '.join(unread)}" if unread else ""
+    return f"{FILE} was made anew from the segments, with {counted(end, 'frame')}{aside}{lost}"
 
 
 # -- what there is ---------------------------------------------------------------------------------------------
@@ -115,11 +119,8 @@ def _scan(segment: Segment) -> _Scanned:
     size, number, rewritten = extent(segment), int(named[1]), named[2] is not None
     ids, times, until, walls = (segment.table(name) for name in ("frame", "time", "until", "wall"))
     commits = segment.table("commit")
-    try:
-        written = segment.table("state") == WRITTEN
-    except StoreError:  # the end of the file was cut off, and with it this table
-        written = commits[:, 0] > 0
-    slots = np.flatnonzero(written & (commits[:, 0] > 0)).tolist()
+    filled = written(segment)
+    slots = np.flatnonzero(filled & (commits[:, 0] > 0)).tolist()
     if slots and not rewritten:  # every frame takes the next slot: one that lacks its entries lies between the others
         ids = int(np.median(ids[slots] - slots)) + np.arange(segment.slots)
         slots = list(range(slots[-1] + 1))
@@ -133,11 +134,11 @@ def _scan(segment: Segment) -> _Scanned:
                 number,
                 slot,
                 float(times[slot]),
-                max(float(times[slot]), float(until[slot])),
+                float(until[slot]),
                 None if np.isnan(walls[slot]) else float(walls[slot]),
             ),
             (int(commits[slot, 0]), int(commits[slot, 1]), int(commits[slot, 2])),
-            slot not in faults and bool(written[slot]) and bool(ids[slot] < commits[slot, 0]),
+            slot not in faults and bool(filled[slot]) and bool(ids[slot] < commits[slot, 0]),
         )
         for slot in slots
     ]
@@ -160,7 +161,16 @@ def _ascending(frames: Sequence[_Found]) -> list[_Found]:
             time = frame.row.time
         last = frame.row.id
         kept.append(frame)
-    return kept
+    return [_bounded(frame, following.row.time) for frame, following in pairwise(kept)] + [
+        _bounded(frame, np.inf) for frame in kept[-1:]
+    ]
+
+
+def _bounded(frame: _Found, following: float) -> _Found:
+    """A frame stands for near-duplicates between itself and the following one: `until` has no checksum of its own."""
+    time, until = frame.row.time, frame.row.until
+    sound = time <= until <= following and until < np.inf
+    return frame if sound else replace(frame, row=replace(frame.row, until=time))
 
 
 def _end(frames: Sequence[_Found], segments: Sequence[_Scanned]) -> tuple[int, tuple[int, int]]:
@@ -198,6 +208,36 @@ def _fill(catalog: Catalog, segments: Sequence[_Scanned], rows: Sequence[FrameRo
             "INSERT INTO frames (id, segment, slot, time, until, wall) VALUES (?, ?, ?, ?, ?, ?)",
             [(row.id, row.segment, row.slot, row.time, row.until, row.wall) for row in rows],
         )
+
+
+# What a catalog alone knows: the columns of each table, and which rows are sound and of the frames that there are.
+_ONLY_THERE = {
+    "pins": ("id, start, until", "typeof(start) = 'real' AND typeof(until) = 'real' AND :end >= 0"),
+    "sources": (
+        "id, path, bytes, start, shift, first, finished",
+        "typeof(path) = 'text' AND typeof(bytes) IN ('integer', 'null') AND typeof(start) = 'real' "
+        "AND typeof(shift) = 'real' AND typeof(first) = 'integer' AND first <= :end",
+    ),
+    "thumbnails": ("frame, jpeg", "typeof(jpeg) = 'blob' AND frame < :end"),
+    "meta": ("key, value", "key = 'limits' AND :end >= 0"),  # not what the next frame is compared with: it is another
+}
+
+
+def _take_over(catalog: Catalog, path: Path, end: int) -> list[str]:
+    """Copy what the old catalog alone knows; return what could not be read."""
+    if not (path / FILE).is_file():
+        return [table for table in _ONLY_THERE if table != "meta"]
+    unread = []
+    for table, (columns, sound) in _ONLY_THERE.items():
+        marks = ", ".join("?" for _ in columns.split(","))
+        try:
+            with closing(sqlite3.connect(f"{(path / FILE).absolute().as_uri()}?mode=ro", uri=True)) as old:
+                rows = old.execute(f"SELECT {columns} FROM {table} WHERE {sound}", {"end": end}).fetchall()
+            with catalog.transaction() as sql:
+                sql.executemany(f"INSERT OR IGNORE INTO {table} ({columns}) VALUES ({marks})", rows)
+        except (sqlite3.Error, StoreError, ValueError):
+            unread.append(table)
+    return [table for table in unread if table != "meta"]
 
 
 def _put_aside(path: Path) -> str:

@@ -12,6 +12,7 @@ from filelock import FileLock, Timeout
 
 from rekv.errors import SessionError, StoreError
 from rekv.store.catalog import FILE, LOCK
+from rekv.store.names import holds_session
 
 if TYPE_CHECKING:
     from rekv.store.folder import SessionFolder
@@ -30,14 +31,14 @@ class Store:
             raise StoreError(f"{self.folder} is a file; a store is a folder: give the path of one")
 
     def names(self) -> list[str]:
-        """Sessions in it, in alphabetical order."""
+        """Sessions in it, in alphabetical order, also those whose catalog is lost."""
         try:
             entries = sorted(entry.name for entry in os.scandir(self.folder) if _NAME.fullmatch(entry.name))
         except FileNotFoundError:
             return []
         except OSError as error:
             raise StoreError(f"{self.folder} cannot be listed ({error.strerror}); check its permissions") from error
-        return [name for name in entries if (self.folder / name / FILE).exists()]
+        return [name for name in entries if holds_session(self.folder / name)]
 
     def path(self, name: str) -> Path:
         """Where a session of this name lies, or would. Raises `StoreError` for what cannot be a name."""
@@ -48,10 +49,12 @@ class Store:
             )
         return self.folder / name
 
-    def find(self, name: str) -> Path:
-        """Where the session lies. Raises `StoreError` if there is none."""
+    def find(self, name: str, *, damaged: bool = False) -> Path:
+        """Where the session lies. Raises `StoreError` if there is none, or, unless it may be `damaged`, no catalog."""
         path = self.path(name)
-        if not (path / FILE).exists():
+        if not (path / FILE).exists() and not (damaged and holds_session(path)):
+            if holds_session(path):
+                raise StoreError(f"session {name!r} has lost its {FILE}; `rekv verify {name} --repair` makes it anew")
             known = self.names()
             others = f"there are {', '.join(known[:10])}" if known else "there are none; `rekv ingest` makes one"
             raise StoreError(f"no session {name!r} in {self.folder}; {others}")
@@ -82,7 +85,7 @@ class Store:
 
     def remove(self, name: str) -> None:
         """Delete a session that nobody writes. Readers go on with what they have open."""
-        path = self.find(name)
+        path = self.find(name, damaged=True)
         with self.lock(name):
             # Under another name first: a removal that is interrupted leaves nothing that looks like a session.
             removed = path.with_name(f".{name}.removed")

@@ -9,16 +9,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
-
 from rekv.errors import StoreError
 from rekv.store.catalog import FILE, Catalog, FrameRow, SegmentRow, bump
+from rekv.store.committed import lost_frames, note_committed, noted_frames, whole_frames
 from rekv.store.files import Files
-from rekv.store.folder import SINK
-from rekv.store.inspection import SEGMENT, Faults, extent, faults_of, meta_of, segment_files
+from rekv.store.inspection import Faults, counted, extent, faults_of, meta_of
 from rekv.store.meta import SessionMeta
+from rekv.store.names import SEGMENT, SINK, holds_session, segment_files
 from rekv.store.rebuild import rebuild
 from rekv.store.segment import WRITTEN, Segment
+from rekv.store.sink import load_sink
 from rekv.store.store import Store
 
 Progress = Callable[[int, int], None]
@@ -30,8 +30,8 @@ class Problem:
 
     kind: str  # catalog, sink, missing, truncated, header, blocks, index, tables, marked or orphan
     file: str  # in the session's folder
-    frames: tuple[int, ...]  # that cannot be read because of it; "marked": that can be read after all
-    message: str
+    frames: tuple[int, ...]  # that cannot be read because of it; "marked", "catalog": that can be read after all
+    message: str  # without the file's name
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ def verify(path: Path, *, repair: bool = False, progress: Progress | None = None
     Raises `StoreError` if this is no session, or its disk cannot be used or holds too little to repair it from;
     `SessionError` if a session to repair is being written.
     """
-    if not path.is_dir() or not ({FILE, SINK} & {*os.listdir(path)} or segment_files(path)):
+    if not holds_session(path):
         raise StoreError(f"{path} is not a session: it has neither {FILE} nor {SINK} nor segments")
     if not repair:
         return _verify(path, False, progress)
@@ -68,26 +68,47 @@ def verify(path: Path, *, repair: bool = False, progress: Progress | None = None
 def _verify(path: Path, repair: bool, progress: Progress | None) -> Report:
     problems: list[Problem] = []
     repaired: list[str] = []
+    noted = noted_frames(path)  # before the catalog, which may grow meanwhile
     contents = _open(path, repair)
     if isinstance(contents, str):
         problems.append(Problem("catalog", FILE, (), contents))
         if not repair:
             return Report(0, 0, problems, repaired, False)
-        repaired.append(rebuild(path))
-        contents = _open(path, repair)
-        if isinstance(contents, str):
-            raise StoreError(f"{contents}, although it was just made anew; check the disk")
-    check = _Check(contents, progress)
+        check = _rebuilt(path, progress, repaired)
+        problems += check.problems
+    else:
+        check = _checked(contents, noted, progress)
+        problems += check.problems
+        if repair and check.lacking:
+            check.contents.catalog.close()
+            check = _rebuilt(path, progress, repaired)
     try:
-        check.run()
         if repair:
             repaired += _repair(check)
     finally:
-        contents.catalog.close()
-    problems += check.problems
+        check.contents.catalog.close()
     ok = not any(p.kind == "sink" or (p.kind != "orphan" and not repair) for p in problems)
     marked = check.marked + (len(check.damaged) if repair else 0)
     return Report(check.frames, check.bytes, problems, repaired, ok, marked)
+
+
+def _checked(contents: "_Contents", noted: int | None, progress: Progress | None, *, rebuilt: bool = False) -> "_Check":
+    check = _Check(contents, noted, progress, rebuilt=rebuilt)
+    try:
+        check.run()
+    except BaseException:
+        contents.catalog.close()
+        raise
+    return check
+
+
+def _rebuilt(path: Path, progress: Progress | None, repaired: list[str]) -> "_Check":
+    """Make the catalog anew, and look at all again."""
+    repaired.append(rebuild(path))
+    contents = _open(path, True)
+    if isinstance(contents, str):
+        raise StoreError(f"{contents}, although it was just made anew; check the disk")
+    return _checked(contents, noted_frames(path), progress, rebuilt=True)
 
 
 # -- what the catalog says -------------------------------------------------------------------------------------
@@ -100,6 +121,7 @@ class _Contents:
     path: Path
     catalog: Catalog
     meta: SessionMeta
+    frames: int  # of the session so far
     segments: Sequence[SegmentRow]
     rows: Mapping[int, Sequence[FrameRow]]  # by segment
 
@@ -142,7 +164,7 @@ def _contents(path: Path, catalog: Catalog) -> _Contents:
         raise ValueError(f"frame {frames[-1].id} of {count}")
     if count:
         int(meta["window_first"]), int(meta["window_slots"])
-    return _Contents(path, catalog, SessionMeta.loads(meta["session"]), segments, rows)
+    return _Contents(path, catalog, SessionMeta.loads(meta["session"]), count, segments, rows)
 
 
 # -- what the files say ----------------------------------------------------------------------------------------
@@ -151,22 +173,30 @@ def _contents(path: Path, catalog: Catalog) -> _Contents:
 class _Check:
     """One look at all files of a session."""
 
-    def __init__(self, contents: _Contents, progress: Progress | None) -> None:
+    def __init__(
+        self, contents: _Contents, noted: int | None, progress: Progress | None, *, rebuilt: bool = False
+    ) -> None:
         self.contents = contents
+        self.noted = noted  # frames of the session, as said beside the catalog
+        self.rebuilt = rebuilt  # the catalog has just been made from all that is whole
         self.problems: list[Problem] = []
         self.damaged: dict[int, str] = {}  # frames that are, and are not marked yet
         self.healed: list[int] = []  # frames that are marked, and are whole
         self.unusable: list[SegmentRow] = []  # segments that cannot be opened
         self.cut: list[SegmentRow] = []  # segments that are too short
         self.orphans: list[str] = []
+        self.lacking: set[int] = set()  # frames that are whole, and that the catalog does not have, or not whole
+        self.kept: list[str] = []  # orphans that hold such frames
         self.frames = self.bytes = 0
         self.marked = 0  # frames that are damaged, and were marked before
         self._progress = progress
 
     def run(self) -> None:
         path, layers = self.contents.path, len(self.contents.meta.layers)
-        if fault := _sink_fault(path, self.contents.meta):
-            self.problems.append(Problem("sink", SINK, (), fault))
+        try:
+            load_sink(path, self.contents.meta)
+        except StoreError as error:
+            self.problems.append(Problem("sink", SINK, (), str(error)))
         total, done = layers * sum(map(len, self.contents.rows.values())), 0
         for segment in self.contents.segments:
             rows = self.contents.rows[segment.id]
@@ -176,8 +206,38 @@ class _Check:
                 self._progress(done, total)
         known = {row.file for row in (*self.contents.segments, *self.contents.catalog.segments())}
         self.orphans = [file for file in segment_files(path) if file not in known]
+        self._look_for_lost()
         for file in self.orphans:
-            self.problems.append(Problem("orphan", file, (), f"{file} holds no frame of the session"))
+            if file not in self.kept:
+                self.problems.append(Problem("orphan", file, (), "it holds no frame of the session"))
+
+    def _look_for_lost(self) -> None:
+        """Frames that were committed, or packed, and that the catalog has forgotten since."""
+        path, meta, count = self.contents.path, self.contents.meta, self.contents.frames
+        beyond = lost_frames(path, meta, count, self.contents.segments, self.noted)
+        if beyond and self.noted is None and int(self.contents.catalog.get("frames") or 0) > count:
+            beyond = []  # somebody writes: they have been committed since
+        self.lacking.update(beyond)
+        forgotten = bool(beyond)
+        marked = {frame.id for rows in self.contents.rows.values() for frame in rows if frame.damaged}
+        missed = self.damaged.keys() | marked.difference(self.healed)
+        for file in self.orphans:
+            found = whole_frames(
+                path / file, meta, lambda f: f in missed or (f >= count and (forgotten or self.rebuilt))
+            )
+            if found:
+                self.kept.append(file)
+                self.lacking.update(found)
+        lost = (self.noted or 0) - count
+        if self.rebuilt:
+            return  # better it cannot be made
+        if self.lacking:
+            ids = sorted(self.lacking)
+            words = f"{counted(len(ids), 'whole frame')} ({ids[0]} to {ids[-1]}) are not in the catalog"
+            self.problems.append(Problem("catalog", FILE, tuple(ids), words))
+        elif lost > 0:
+            words = f"{counted(lost, 'frame')} that came last are in neither the catalog nor a segment"
+            self.problems.append(Problem("catalog", FILE, (), words))
 
     def _check(self, row: SegmentRow, rows: Sequence[FrameRow]) -> None:
         path, kind = self.contents.path / row.file, "header"
@@ -188,7 +248,7 @@ class _Check:
             if row not in self.contents.catalog.segments():
                 return  # whoever writes the session has packed or removed it since its catalog was read
             kind = "missing" if isinstance(error, FileNotFoundError) else "header"
-            words = f"{row.file} is gone" if kind == "missing" else f"{row.file} cannot be read ({error})"
+            words = "it is gone" if kind == "missing" else f"it cannot be read ({error})"
             self._note(row, rows, {frame.id: (kind, words) for frame in rows})
             if not row.sealed:
                 self.unusable.append(row)
@@ -197,7 +257,7 @@ class _Check:
             return
         if (size := segment.size) < row.bytes:
             self.cut.append(row)
-            words = f"{row.file} was cut: it has {size} bytes of {row.bytes}"
+            words = f"it was cut: it has {size} bytes of {row.bytes}"
             self.problems.append(Problem("truncated", row.file, (), words))
         by_slot = faults_of(segment, [frame.slot for frame in rows])
         faults = {frame.id: by_slot[frame.slot] for frame in rows if frame.slot in by_slot}
@@ -217,26 +277,13 @@ class _Check:
             else:
                 by_kind.setdefault(faults[frame.id], []).append(frame.id)
         for (kind, words), ids in by_kind.items():
-            frames = f"{len(ids)} frames ({ids[0]} to {ids[-1]})" if len(ids) > 1 else f"frame {ids[0]}"
-            message = words if row.file in words else f"{row.file}: {frames}: {words}"
+            frames = f"frame {ids[0]}" if len(ids) == 1 else f"{len(ids)} frames ({ids[0]} to {ids[-1]})"
+            message = words if kind in ("missing", "header") else f"{frames}: {words}"
             self.problems.append(Problem(kind, row.file, tuple(ids), message))
             if kind == "marked":
                 self.healed += ids
             else:
-                self.damaged |= dict.fromkeys(ids, message)
-
-
-def _sink_fault(path: Path, meta: SessionMeta) -> str | None:
-    try:
-        with safe_open(path / SINK, "np") as file:
-            for i, (heads, dim) in enumerate(meta.layers):
-                for part in ("keys", "values"):
-                    shape = file.get_slice(f"layer.{i}.{part}").get_shape()
-                    if shape != [heads, len(meta.init_ids), dim]:
-                        return f"{SINK} is of another session: layer {i} has {part} of shape {shape}"
-    except (OSError, SafetensorError) as error:
-        return f"{SINK} cannot be read ({error}); nothing can replace it but a copy"
-    return None
+                self.damaged |= dict.fromkeys(ids, f"{row.file}: {message}")
 
 
 def _require_fit(segment: Segment, row: SegmentRow, meta: SessionMeta) -> None:
@@ -278,13 +325,23 @@ def _repair(check: _Check) -> list[str]:
         if check.damaged or check.healed:
             bump(sql, "frames_changed")
     if check.damaged:
-        done.append(f"{len(check.damaged)} frames are marked as damaged, and left out from now on")
+        are = "is" if len(check.damaged) == 1 else "are"
+        done.append(f"{counted(len(check.damaged), 'frame')} {are} marked as damaged, and left out from now on")
     if check.healed:
-        done.append(f"{len(check.healed)} frames are whole again, and no longer left out")
+        are = "is" if len(check.healed) == 1 else "are"
+        done.append(f"{counted(len(check.healed), 'frame')} {are} whole again, and no longer left out")
     done += [f"{row.file} cannot be used any more; new frames go to another file" for row in check.unusable]
     for file in check.orphans:
-        (path / file).unlink()
-        done.append(f"{file} held no frame, and was removed")
+        if file in check.kept:
+            os.rename(path / file, path / f"{file}.unused")  # what is whole is not ours to delete
+            done.append(f"{file} holds frames that fit nowhere; it is put aside as {file}.unused")
+        else:
+            (path / file).unlink()
+            done.append(f"{file} held no frame, and was removed")
+    if check.noted != check.contents.frames:
+        note_committed(path, check.contents.frames, Files())
+        if check.noted is not None:
+            done.append(f"the session ends with what there is: {counted(check.contents.frames, 'frame')}")
     return done
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from rekv.errors import RekvError, StoreError, WriteError
 from rekv.memory.pool import as_bytes
 from rekv.store.catalog import FILE, FrameRow, SegmentRow, put
+from rekv.store.committed import note_committed
 from rekv.store.folder import SessionFolder
 from rekv.store.maintenance import Maintenance, first_needed
 from rekv.store.segment import EMPTY, WRITTEN, Layer, Segment
@@ -365,6 +366,7 @@ class Writer(threading.Thread):
             put(sql, frames=last.frames, window_first=last.window[0], window_slots=last.window[1])
             if last.duplicates is not None:
                 put(sql, duplicates=last.duplicates.hex())
+        note_committed(self._folder.path, last.frames, self._folder.files)
         full = bool(self._new_segments)  # a segment was filled up: there may be something to seal, or to remove
         self._new_segments, self._touched, self._bytes = [], set(), 0
         self._last_commit = monotonic()

@@ -18,7 +18,7 @@ from rekv.errors import StoreError
 from rekv.store.archive import export, import_
 from rekv.store.catalog import FILE, Catalog
 from rekv.store.files import Files
-from rekv.store.folder import SINK
+from rekv.store.names import SINK
 from rekv.store.segment import Segment
 from rekv.store.store import Store
 from rekv.store.verify import verify
@@ -149,11 +149,11 @@ def test_damaged_frames_stay_behind(model: Model, store: Path, tmp_path: Path) -
     with open(segment.path, "r+b") as file:
         file.seek(place.start + 3 * place.row)
         file.write(b"damaged")
-    with pytest.raises(StoreError, match="damaged"):
+    with pytest.raises(StoreError, match=r"damaged.*`rekv verify lobby --repair` first"):
         export(path, tmp_path / "lobby.tar")
     assert not (tmp_path / "lobby.tar").exists()
     (path / "segment-000000.safetensors").unlink()
-    with pytest.raises(StoreError, match=r"is gone; `rekv verify --repair`"):
+    with pytest.raises(StoreError, match=r"is gone; `rekv verify lobby --repair`"):
         export(path, tmp_path / "lobby.tar")
     assert left_in(tmp_path) == []
     verify(path, repair=True)

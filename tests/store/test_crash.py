@@ -15,7 +15,7 @@ import torch
 from rekv.errors import StoreError
 from rekv.store.catalog import FILE
 from rekv.store.files import Files
-from rekv.store.folder import SINK
+from rekv.store.names import SINK
 from tests.store.faults import PER_CALL, PowerDisk, append_rest, assert_intact, open_session
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "crash.py"

@@ -16,7 +16,6 @@ import torch
 from rekv.errors import RekvError, StoreError
 from rekv.store.catalog import FILE, bump
 from rekv.store.files import Files
-from rekv.store.folder import SINK
 from rekv.store.segment import Segment
 from rekv.store.verify import verify
 from tests.store.faults import append_rest, ask, assert_intact, made, open_session
@@ -105,13 +104,6 @@ def test_any_byte_may_be_wrong(tmp_path: Path) -> None:
             assert len(used) >= 40 - 6
         finally:
             segment.write_bytes(data)
-
-
-def test_damaged_sink_is_named(tmp_path: Path) -> None:
-    path = made(tmp_path / "session", 8)
-    truncate(path / SINK)
-    with pytest.raises(StoreError, match="sink"):
-        open_session(path)
 
 
 @pytest.mark.parametrize("damage", [Path.unlink, flip_in("layer.1.blocks"), truncate], ids=lambda d: d.__name__)

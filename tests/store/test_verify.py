@@ -16,8 +16,10 @@ from rekv.engine import Model, Session
 from rekv.errors import StoreError
 from rekv.store.catalog import FILE, Catalog
 from rekv.store.files import Files
-from rekv.store.folder import SINK
+from rekv.store.info import info
+from rekv.store.names import SINK
 from rekv.store.segment import Segment
+from rekv.store.store import Store
 from rekv.store.verify import Report, verify
 from tests.support import pictures, record, tiny_model
 
@@ -162,7 +164,7 @@ def test_a_flipped_bit_costs_its_frame_alone(model: Model, path: Path, tensor: s
     mended = verify(path, repair=True)
     assert mended.ok
     assert mended.problems == found.problems
-    assert mended.repaired == ["1 frames are marked as damaged, and left out from now on"]
+    assert mended.repaired == ["1 frame is marked as damaged, and left out from now on"]
     assert_goes_on(model, path, lost=(SLOTS + 3,))
 
 
@@ -239,7 +241,7 @@ def test_orphans_are_removed(path: Path) -> None:
     assert verify(path).problems == []
 
 
-def test_a_lost_sink_is_reported_and_cannot_be_made(path: Path) -> None:
+def test_a_lost_sink_is_reported_and_not_mended_without_a_model(path: Path) -> None:
     (path / SINK).write_bytes(b"nothing")
     for repair in (False, True):
         report = verify(path, repair=repair)
@@ -292,6 +294,36 @@ def test_a_new_catalog_does_without_the_sink_to_know_whose_session_it_is(path: P
     assert not verify(path, repair=True).ok
     (path / SINK).write_bytes(sink)
     assert verify(path).ok
+
+
+def test_a_session_without_a_catalog_is_not_overlooked(model: Model, path: Path) -> None:
+    remove(path)
+    store = Store(path.parent)
+    assert store.names() == ["lobby"]
+    for use in (store.find, store.open, lambda name: session(model, path.parent, name)):
+        with pytest.raises(StoreError, match="`rekv verify lobby --repair` makes it anew"):
+            use("lobby")
+    assert verify(path, repair=True).ok
+    remove(path)
+    store.remove("lobby")
+    assert store.names() == []
+
+
+def test_a_new_catalog_does_not_believe_an_impossible_span(path: Path) -> None:
+    for number, slot in ((0, 3), (3, 5)):
+        part = Segment(Files(), segment(path, number), writable=True)
+        part.write_table("until", slot, [float("inf")])
+        part.sync()
+    remove(path)
+    assert verify(path, repair=True).ok
+    with closing(Catalog(path, writable=False)) as catalog:
+        assert all(row.until == row.time for row in catalog.frames())
+
+
+def test_looking_leaves_no_lock(path: Path) -> None:
+    (path / "lock").unlink(missing_ok=True)
+    assert info(Store(path.parent), "lobby").writing is False
+    assert not (path / "lock").exists()
 
 
 def test_a_session_of_which_nothing_is_left_is_refused(path: Path) -> None:
