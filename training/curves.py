@@ -16,7 +16,6 @@ _LOSSES = frozenset({"loss", "answer", "retrieval"})
 _TITLES = {
     "vision": "1 · what each token sees",
     "language": "2 · questions, answers, retrieval",
-    "polish": "3 · long clips, own choice of frames",
     "dual": "dual encoder",
 }
 
@@ -24,7 +23,7 @@ _TITLES = {
 def draw(folder: Path, picture: Path) -> None:
     """Write a picture of the curves in a run's folder: losses above, shares of right ones below."""
     with mpl.rc_context({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}):
-        figure = Figure(figsize=(14, 5), layout="constrained", dpi=150)
+        figure = Figure(figsize=(11, 5), layout="constrained", dpi=150)
         above, below = figure.subplots(2, len(_TITLES))
         for name, losses, shares in zip(_TITLES, above, below, strict=True):
             points = curve(folder / f"{name}.jsonl")

@@ -21,13 +21,14 @@ from training.loop import weight_groups
 from training.models import Model
 from training.questions import Clips, Writer, draw_clips
 from training.reading import Look, Read, frame_features, matches, read
-from training.settings import Course, Lesson, Settings
+from training.settings import Course, Settings
 from training.team import Team
 from training.words import INIT_PROMPT
 from training.world.event import pick
 
 _FAR = 3000  # tokens by which a clip may be moved along its stream
 _FIRST_SCALE, _SCALE_UNIT, _SCALE_PACE = 4.0, 32.0, 5.0
+_OWN_FROM = 0.5  # share of the steps after which the model's own retrieval is read now and then
 
 
 class Scale(nn.Module):
@@ -39,18 +40,19 @@ class Scale(nn.Module):
 
 
 class Language:
-    """The task of a lesson of stage 2."""
+    """The task of stage 2."""
+
+    name = "language"
 
     def __init__(
         self,
         model: Model,
         tokenizer: PreTrainedTokenizerBase,
         settings: Settings,
-        lesson: Lesson,
         team: Team,
     ) -> None:
-        self.name, self.stage = lesson.name, lesson.stage
-        self._settings, self._lesson, self._team, self._model = settings, lesson, team, model
+        self.stage = settings.language
+        self._settings, self._team, self._model = settings, team, model
         self._writer = Writer(tokenizer)
         self._init = torch.tensor(self._writer.ids(INIT_PROMPT), device=team.device)
         self._scale = Scale(settings.layers)
@@ -68,7 +70,7 @@ class Language:
         ]
 
     def paces(self, done: float) -> Sequence[float]:
-        seeing = 0.0 if done < self._lesson.frozen else self._settings.vision_pace
+        seeing = 0.0 if done < self._settings.frozen else self._settings.vision_pace
         return (1.0, 1.0, _SCALE_PACE, seeing, seeing)
 
     def draw(self, rng: np.random.Generator, done: float) -> Clips:
@@ -82,7 +84,7 @@ class Language:
         batch = batch.to(self._team.device)
         look = self._look(rng, batch.frames, done)
         with self._team.autocast():
-            with torch.no_grad() if done < self._lesson.frozen else nullcontext():
+            with torch.no_grad() if done < self._settings.frozen else nullcontext():
                 features = frame_features(self._model, batch.images)
             found = read(self._model, batch, features, self._init, look)
             said = batch.labels != UNSAID
@@ -100,7 +102,7 @@ class Language:
         }
 
     def _course(self, done: float) -> Course:
-        return next(course for course in reversed(self._lesson.courses) if done >= course.start)
+        return next(course for course in reversed(self._settings.courses) if done >= course.start)
 
     def _look(self, rng: np.random.Generator, frames: int, done: float) -> Look:
         return Look(
@@ -108,7 +110,7 @@ class Language:
             newline=bool(rng.random() < 0.3),
             video_offset=pick(rng, (0, 0, int(rng.integers(_FAR // 10)), int(rng.integers(_FAR)))),
             question_offset=pick(rng, (0, 0, 0, int(rng.integers(_FAR // 6)))),
-            own_choice=bool(done >= self._lesson.own_from and rng.random() < self._lesson.own_choice),
+            own_choice=bool(done >= _OWN_FROM and rng.random() < self._settings.own_choice),
         )
 
 

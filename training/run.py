@@ -61,8 +61,7 @@ def train(team: Team, settings: Settings, out: Path) -> None:
     start_from(dual, model)
     pictures = draw_pictures(np.random.default_rng(settings.seed), _SAMPLE)
     scale_features(model, pictures.images.to(team.device))
-    for lesson in settings.lessons:
-        learn(Language(model, words, settings, lesson, team))
+    learn(Language(model, words, settings, team))
     learn(Dual(dual, words, settings, team))
     if team.leads:  # in the layout in which `rekv/models` ships them
         export_video_llm(out / "tiny", model, tokenizer())

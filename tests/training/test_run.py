@@ -13,7 +13,7 @@ from training import __main__ as training
 from training.language import Language
 from training.loop import Interrupted, Run, schedule
 from training.models import video_llm
-from training.settings import Course, Lesson, Settings, Stage
+from training.settings import Course, Settings, Stage
 from training.team import Team
 from training.vision import Vision
 from training.words import tokenizer
@@ -32,10 +32,8 @@ SMALL = replace(
     dual_layers=1,
     vision=Stage(steps=6, rate=2e-3),
     vision_pictures=16,
-    lessons=(
-        Lesson("language", Stage(6, 1e-3), (Course(0.0, 4, 4, 4, (2, 4), 0.3),), 0.5, 0.3, 0.5),
-        Lesson("polish", Stage(2, 1e-3), (Course(0.0, 2, 6, 4, (2, 4), 0.3),), 0.0, 0.6),
-    ),
+    language=Stage(steps=6, rate=1e-3),
+    courses=(Course(0.0, 4, 4, 4, (2, 4), 0.3),),
     dual=Stage(steps=6, rate=1e-3),
     dual_pairs=16,
 )
@@ -43,7 +41,7 @@ SMALL = replace(
 
 def language(settings: Settings = SMALL) -> Language:
     words = tokenizer()
-    return Language(video_llm(settings, words), words, settings, settings.lessons[0], Team())
+    return Language(video_llm(settings, words), words, settings, Team())
 
 
 def weights(task: Any) -> list[torch.Tensor]:
@@ -74,7 +72,7 @@ def test_a_finished_stage_is_not_trained_again(tmp_path: Path) -> None:
     before = weights(task)
     again = Run(language(), Team(), tmp_path, 0, 60.0)
     again.finish()
-    assert again.step == SMALL.lessons[0].stage.steps
+    assert again.step == SMALL.language.steps
     assert all(torch.equal(one, other) for one, other in zip(before, weights(task), strict=True))
 
 
@@ -101,11 +99,7 @@ def test_the_learning_rate_rises_and_falls() -> None:
 def test_two_processes_make_both_checkpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training, "Settings", lambda **_: SMALL)
     training.main(["--out", str(tmp_path), "--processes", "2", "--no-scores"])
-    for name, stage in (
-        ("vision", SMALL.vision),
-        *((lesson.name, lesson.stage) for lesson in SMALL.lessons),
-        ("dual", SMALL.dual),
-    ):
+    for name, stage in (("vision", SMALL.vision), ("language", SMALL.language), ("dual", SMALL.dual)):
         assert torch.load(tmp_path / f"{name}.pt", weights_only=True)["step"] == stage.steps
     model = LlavaOnevisionForConditionalGeneration.from_pretrained(tmp_path / "tiny")
     assert model.dtype == torch.bfloat16
