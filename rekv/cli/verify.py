@@ -55,5 +55,7 @@ def _lines(report: "Report", name: str, repair: bool) -> list[str]:
         return [*lines, f"Session {name}: {left_out}; {rest}."]
     if report.ok:
         return [*lines, f"Session {name} is whole: {checked}."]
-    advice = "copy it from a backup" if repair else f"`rekv verify {name} --repair` saves what is whole"
+    advice = f"`rekv verify {name} --repair` saves what is whole"
+    if repair or all(problem.kind in ("sink", "orphan") for problem in report.problems):
+        advice = f"`rekv ingest VIDEO --session {name}` with the model that made it mends the sink"
     return [*lines, f"Session {name} has problems ({len(report.problems)}): {checked}; {advice}."]

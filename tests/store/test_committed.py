@@ -225,7 +225,6 @@ def test_what_the_old_catalog_alone_knew_is_kept(tmp_path: Path) -> None:
     with closing(sqlite3.connect(path / FILE)) as sql, sql:
         sql.execute("INSERT OR REPLACE INTO thumbnails VALUES (3, x'ff')")
         sql.execute("INSERT INTO sources (path, bytes, start, shift, first) VALUES ('a.mp4', 7, 0.0, 0.0, 0)")
-        sql.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     with closing(sqlite3.connect(path / FILE)) as sql, sql:
         for table in ("frames", "segments"):
             sql.execute(f"DELETE FROM {table}")
