@@ -11,9 +11,9 @@ import torch
 import transformers
 from transformers import PreTrainedTokenizerBase
 
+from rekv.world.shapes import INPUT
 from training.models import DUAL_WORDS, Model
 from training.settings import Settings
-from training.world.shapes import INPUT
 
 _PICTURES = {
     "do_convert_rgb": True,

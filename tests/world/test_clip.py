@@ -3,11 +3,11 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from tests.training.world.witness import COLOR, KIND
-from training.world import TYPES, Question, Scene, clip_question
-from training.world.askable import LONGEST_PAUSE, MOST_TOLD, askable
-from training.world.event import Event
-from training.world.questions import NONE
+from rekv.world import TYPES, Question, Scene, clip_question
+from rekv.world.askable import LONGEST_PAUSE, MOST_TOLD, askable
+from rekv.world.event import Event
+from rekv.world.questions import NONE
+from tests.world.witness import COLOR, KIND
 
 N_FRAMES = 16
 RGB = (215.0, 35.0, 35.0)

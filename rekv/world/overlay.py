@@ -4,8 +4,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from training.world.raster import cells
-from training.world.shapes import INPUT, Float, digit_dots, frozen
+from rekv.world.raster import cells
+from rekv.world.shapes import INPUT, Float, digit_dots, frozen
 
 COLUMNS, ROWS = 31, 9  # dots of the strip; a dot is a pixel of what the model sees
 DIGITS_LEFT = (2, 8, 18, 24)  # where the digits begin: each is within one of the model's patches of 8 pixels

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from training.world.shapes import Float
+from rekv.world.shapes import Float
 
 DAY = 24 * 60  # minutes
 

@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from training.world.canvas import Canvas, Color, muted
-from training.world.canvas import color as rgb
+from rekv.world.canvas import Canvas, Color, muted
+from rekv.world.canvas import color as rgb
 
 Generator = np.random.Generator
 

@@ -3,8 +3,8 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from training.world.overlay import ROWS
-from training.world.shapes import (
+from rekv.world.overlay import ROWS
+from rekv.world.shapes import (
     CARD,
     HEIGHT,
     INPUT,

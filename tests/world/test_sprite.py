@@ -3,8 +3,8 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from training.world.shapes import CARD, KINDS, PALETTE, SHAPES, Float
-from training.world.sprite import DARK_INK, LIGHT_INK, Sprite, has_dark_ink, sprite
+from rekv.world.shapes import CARD, KINDS, PALETTE, SHAPES, Float
+from rekv.world.sprite import DARK_INK, LIGHT_INK, Sprite, has_dark_ink, sprite
 
 SMALL, LARGE = (1.0, 4 / 3), (10.0, 10.0)  # pixels per unit: what the model sees, and a film
 Scale = tuple[float, float]

@@ -4,7 +4,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from training.world.shapes import Float, frozen
+from rekv.world.shapes import Float, frozen
 
 
 @lru_cache(maxsize=256)

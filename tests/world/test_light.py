@@ -1,6 +1,6 @@
 import numpy as np
 
-from training.world.light import DAY, lamps, light
+from rekv.world.light import DAY, lamps, light
 
 NOON, DUSK, NIGHT = 12 * 60, 19 * 60, 60
 

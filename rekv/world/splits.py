@@ -10,7 +10,7 @@ them in known words.
 from itertools import product
 from typing import Literal
 
-from training.world.shapes import COLORS, KINDS
+from rekv.world.shapes import COLORS, KINDS
 
 Split = Literal["known", "held_out"]
 Pair = tuple[str, str]  # (colour, kind)

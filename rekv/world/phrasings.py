@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from training.world.splits import Split
+from rekv.world.splits import Split
 
 AskedType = Literal[
     "color",

@@ -5,11 +5,11 @@ import re
 import numpy as np
 import pytest
 
-from tests.training.world.witness import NAME
-from training.world import HELD_OUT_PAIRS, KNOWN_PAIRS, Scene, clip_question, demo_story, hard_stream, needle_stream
-from training.world import vocabulary as world_vocabulary
-from training.world.phrasings import HELD_OUT_TEMPLATES, PHRASINGS, TEMPLATES
-from training.world.shapes import CARD, COLORS, KINDS
+from rekv.world import HELD_OUT_PAIRS, KNOWN_PAIRS, Scene, clip_question, demo_story, hard_stream, needle_stream
+from rekv.world import vocabulary as world_vocabulary
+from rekv.world.phrasings import HELD_OUT_TEMPLATES, PHRASINGS, TEMPLATES
+from rekv.world.shapes import CARD, COLORS, KINDS
+from tests.world.witness import NAME
 
 HELD_OUT_NAMES = {f"{color} {kind}" for color, kind in HELD_OUT_PAIRS}
 

@@ -5,12 +5,12 @@ from functools import lru_cache
 
 import numpy as np
 
-from training.world.canvas import Canvas
-from training.world.event import pick
-from training.world.families import FAMILIES
-from training.world.shapes import Float, frozen
-from training.world.splits import Split
-from training.world.walls import draw_wall
+from rekv.world.canvas import Canvas
+from rekv.world.event import pick
+from rekv.world.families import FAMILIES
+from rekv.world.shapes import Float, frozen
+from rekv.world.splits import Split
+from rekv.world.walls import draw_wall
 
 HELD_OUT = ("harbour",)
 BACKGROUNDS: dict[Split, tuple[str, ...]] = {

@@ -5,8 +5,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import NamedTuple, TypeVar
 
-from training.world import Question, Scene
-from training.world.shapes import CARD, COLORS, KINDS, PLACES
+from rekv.world import Question, Scene
+from rekv.world.shapes import CARD, COLORS, KINDS, PLACES
 
 NAME = re.compile(rf"\b({'|'.join(COLORS)}) ({'|'.join(KINDS)})\b")
 KIND = re.compile(rf"\b({'|'.join(KINDS)})(?:e?s)?\b")

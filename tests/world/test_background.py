@@ -3,10 +3,10 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from training.world import Scene
-from training.world.background import BACKGROUNDS, HELD_OUT, Background, draw_background, view
-from training.world.families import FAMILIES
-from training.world.shapes import HEIGHT, INPUT, WALL, WIDTH, Float
+from rekv.world import Scene
+from rekv.world.background import BACKGROUNDS, HELD_OUT, Background, draw_background, view
+from rekv.world.families import FAMILIES
+from rekv.world.shapes import HEIGHT, INPUT, WALL, WIDTH, Float
 
 SEEDS = range(8)
 

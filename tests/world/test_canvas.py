@@ -3,8 +3,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from training.world.canvas import Canvas, color
-from training.world.raster import blend, blur, cells
+from rekv.world.canvas import Canvas, color
+from rekv.world.raster import blend, blur, cells
 
 WHITE = color(255, 255, 255)
 

@@ -2,9 +2,9 @@
 
 import re
 
-from training.world.phrasings import PHRASINGS
-from training.world.questions import NONE, plural
-from training.world.shapes import COLORS, KINDS, PLACES, SIZES
+from rekv.world.phrasings import PHRASINGS
+from rekv.world.questions import NONE, plural
+from rekv.world.shapes import COLORS, KINDS, PLACES, SIZES
 
 _PHRASES = (  # of slots and answers
     "a an the first last time",

@@ -5,8 +5,8 @@ from math import ceil, hypot
 
 import numpy as np
 
-from training.world.raster import blend
-from training.world.shapes import HEIGHT, WIDTH, Float
+from rekv.world.raster import blend
+from rekv.world.shapes import HEIGHT, WIDTH, Float
 
 Color = Float  # (3,): red, green and blue, 0..255
 Point = tuple[float, float]  # x, y

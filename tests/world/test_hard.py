@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from rekv.errors import ConfigError
-from tests.training.world.witness import NAME, OCCASION, a, truth, watch
-from training.world import HARD_TYPES, Event, NeedleStream, Question, hard_stream
-from training.world.needle import TAIL
-from training.world.shapes import CARD
+from rekv.world import HARD_TYPES, Event, NeedleStream, Question, hard_stream
+from rekv.world.needle import TAIL
+from rekv.world.shapes import CARD
+from tests.world.witness import NAME, OCCASION, a, truth, watch
 
 SEEDS = range(12)
 NEAR = 20  # frames

@@ -4,9 +4,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from training.world.event import Event, seen
-from training.world.questions import MOST_COUNTED, Occasion, SubjectType
-from training.world.shapes import CARD
+from rekv.world.event import Event, seen
+from rekv.world.questions import MOST_COUNTED, Occasion, SubjectType
+from rekv.world.shapes import CARD
 
 LONGEST_PAUSE = 8  # frames between two things of which one was "there before" the other
 MOST_TOLD = 3  # things in an answer to "What happened?"

@@ -7,16 +7,16 @@ from typing import Literal, get_args
 import numpy as np
 
 from rekv.errors import ConfigError
-from training.world.askable import Askable
-from training.world.background import draw_background
-from training.world.clip import ask
-from training.world.event import SHORTEST, Event, draw_again, draw_event, draw_length, draw_timeline, pick, stay
-from training.world.needle import TAIL, Cast, NeedleStream
-from training.world.phrasings import draw_phrasing
-from training.world.questions import MOST_COUNTED, Occasion, Question, absent
-from training.world.scene import Scene
-from training.world.shapes import PLACES
-from training.world.splits import Split
+from rekv.world.askable import Askable
+from rekv.world.background import draw_background
+from rekv.world.clip import ask
+from rekv.world.event import SHORTEST, Event, draw_again, draw_event, draw_length, draw_timeline, pick, stay
+from rekv.world.needle import TAIL, Cast, NeedleStream
+from rekv.world.phrasings import draw_phrasing
+from rekv.world.questions import MOST_COUNTED, Occasion, Question, absent
+from rekv.world.scene import Scene
+from rekv.world.shapes import PLACES
+from rekv.world.splits import Split
 
 HardType = Literal["digit", "where", "size", "motion", "order", "exist", "when", "times", "before"]
 HARD_TYPES: tuple[HardType, ...] = get_args(HardType)

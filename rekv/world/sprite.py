@@ -5,8 +5,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from training.world.raster import blur, cells
-from training.world.shapes import CARD, Coordinates, Float, Inside, digit_dots, frozen, inside, reach
+from rekv.world.raster import blur, cells
+from rekv.world.shapes import CARD, Coordinates, Float, Inside, digit_dots, frozen, inside, reach
 
 DARK_INK, LIGHT_INK = 22.0, 250.0
 _DARK_INK_FROM = 130  # brightness of a card's colour, 0..255: lighter cards have dark ink

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from rekv.errors import ConfigError
-from training.world.event import LONGEST, SHORTEST, Event, Path, draw_again, draw_event, draw_timeline, seen
-from training.world.shapes import CARD, CARD_HEIGHT, CARD_WIDTH, COLORS, KINDS, PLACES, RADIUS, WALL
+from rekv.world.event import LONGEST, SHORTEST, Event, Path, draw_again, draw_event, draw_timeline, seen
+from rekv.world.shapes import CARD, CARD_HEIGHT, CARD_WIDTH, COLORS, KINDS, PLACES, RADIUS, WALL
 
 SEEDS = range(30)
 RGB = (215.0, 35.0, 35.0)

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from training.world.canvas import Canvas, Color, muted
-from training.world.shapes import WALL, Float
+from rekv.world.canvas import Canvas, Color, muted
+from rekv.world.shapes import WALL, Float
 
 _MARGIN = 0.6  # units that it is larger than what it must cover
 
