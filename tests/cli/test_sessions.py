@@ -97,7 +97,7 @@ def test_a_session_is_shown(run: Run, store: Path, film: Path) -> None:
         "architecture": "LlavaOnevisionForConditionalGeneration",
         "dtype": "float32",
     }
-    assert said["settings"]["n_local"] == 256
+    assert said["settings"]["n_local"] == 512
     assert said["frames"] == {"there": 75, "gone": 0, "damaged": 0, "appended": 75}
     assert (said["start"], said["end"]) == (0, 74)
     assert said["kv"] == "int4"
