@@ -97,8 +97,10 @@ class Thing:
 def mask(kind: str, side: int) -> Float:
     """Return how much of each pixel a shape of this width covers, 0 to 1: (side, side, 1)."""
     at = ((np.arange(side * SAMPLES) + 0.5) / (side * SAMPLES) * 2 - 1) * RADIUS["large"]
-    covered = inside(kind, "large", at[None, :], at[:, None]).reshape(side, SAMPLES, side, SAMPLES).mean((1, 3))
-    return covered.astype(np.float32)[..., None]
+    covered: Float = (
+        inside(kind, "large", at[None, :], at[:, None]).reshape(side, SAMPLES, side, SAMPLES).mean((1, 3), np.float32)
+    )
+    return covered[..., None]
 
 
 class Film:
