@@ -19,7 +19,6 @@ from zlib_ng import zlib_ng
 from rekv.store.catalog import Catalog
 from rekv.store.files import Buffer, Files
 from rekv.store.folder import SessionFolder, as_bytes
-from rekv.store.segment import Place, Segment
 
 THREADS = 8  # as the store
 FRAMES = {"llava_ov_7b": (48, 16), "llava_ov_0.5b": (192, 64), "builtin": (8192, 8)}  # written; read per question
@@ -39,12 +38,12 @@ class Call:
 class Recorder(Files):
     """Does what `Files` does, and notes which blocks were moved, what was synced, and how long that took."""
 
+    block_bytes: int
     calls: list[Call] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._paths: dict[int, Path] = {}
-        self._places: dict[Path, list[Place]] = {}
         self._lock = threading.Lock()
 
     def take(self) -> list[Call]:
@@ -63,7 +62,7 @@ class Recorder(Files):
         return descriptor
 
     def write(self, descriptor: int, buffers: Sequence[Buffer], offset: int) -> None:
-        blocks = self._is_blocks(descriptor, offset)
+        blocks = self._is_blocks(buffers)
         with self._timed("blocks" if blocks else "tables"):
             super().write(descriptor, buffers, offset)
         if blocks:
@@ -71,7 +70,7 @@ class Recorder(Files):
 
     def read(self, descriptor: int, buffers: Sequence[Buffer], offset: int) -> int:
         done = super().read(descriptor, buffers, offset)
-        if self._is_blocks(descriptor, offset):
+        if self._is_blocks(buffers):
             self.calls.append(Call(self._paths[descriptor], offset, buffers))
         return done
 
@@ -84,16 +83,8 @@ class Recorder(Files):
         with self._timed("create"):
             super().sync_folder(path)
 
-    def _is_blocks(self, descriptor: int, offset: int) -> bool:
-        """Whether blocks lie there. Bytes alone do not tell: rows of the index can be as many as a block has."""
-        if offset == 0:  # the header, which says where they lie
-            return False
-        path = self._paths[descriptor]
-        if path not in self._places:
-            segment = Segment(Files(), path)
-            self._places[path] = [place for name, place in segment.places.items() if name.endswith(".blocks")]
-            segment.close()
-        return any(place.start <= offset < place.start + place.nbytes for place in self._places[path])
+    def _is_blocks(self, buffers: Sequence[Buffer]) -> bool:
+        return buffers[0].nbytes % self.block_bytes == 0
 
     @contextmanager
     def _timed(self, what: str) -> Iterator[None]:
@@ -143,7 +134,7 @@ def _rates(place: Path, name: str, rounds: int, share: float) -> dict[str, Any]:
 
 def write_round(path: Path, shape: BlockShape, blocks: RandomBlocks, n: int, crc: float) -> dict[str, float]:
     """Seconds of the store, and of plain writes of the same blocks with as many syncs at the same points."""
-    files = Recorder()
+    files = Recorder(shape.block_bytes)
     folder = create(path, shape, files=files)
     folder.catalog.close()
     folder.catalog = catalog = TimedCatalog(path, writable=True)
@@ -195,7 +186,7 @@ def read_round(
     path: Path, shape: BlockShape, n: int, wanted: int, questions: int, seed: int
 ) -> dict[str, dict[str, float]]:
     """Seconds of questions' blocks, layer by layer: through the store, and with the same preads on the same files."""
-    files = Recorder()
+    files = Recorder(shape.block_bytes)
     folder = SessionFolder(path, files)
     folder.refresh()
     rng = np.random.default_rng(seed)
