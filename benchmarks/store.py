@@ -103,7 +103,9 @@ def table(report: dict[str, Any]) -> str:
             shares = ", ".join(f"{key[6:]} {value:.0%}" for key, value in one.items() if key.startswith("share_"))
             lines.append(
                 f"{name:14} {what:5} {one['store_gb_per_s']:6.2f} of {one['plain_gb_per_s']:6.2f} GB/s, "
-                f"ratio {one['ratio']:.2f}" + (f" ({shares})" if shares else "")
+                f"ratio {one['ratio']:.2f}"
+                + (f", to plain reads with checksums {one['ratio_checked']:.2f}" if "ratio_checked" in one else "")
+                + (f" ({shares})" if shares else "")
             )
     for budget in ("index_in_ram", "index_on_disk"):
         for state in ("cold", "warm"):

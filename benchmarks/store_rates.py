@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -16,29 +17,32 @@ import torch
 from store_blocks import SHAPES, BlockShape, RandomBlocks, create, drop_pages, write
 from zlib_ng import zlib_ng
 
+from rekv.memory.pool import as_bytes
 from rekv.store.catalog import Catalog
 from rekv.store.files import Buffer, Files
-from rekv.store.folder import SessionFolder, as_bytes
+from rekv.store.folder import SessionFolder
+from rekv.store.segment import Segment
 
 THREADS = 8  # as the store
 FRAMES = {"llava_ov_7b": (48, 16), "llava_ov_0.5b": (192, 64), "builtin": (8192, 8)}  # written; read per question
+WAYS = ("parallel", "serial", "checked")
 QUESTIONS = {"llava_ov_7b": 1, "llava_ov_0.5b": 1, "builtin": 64}
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A system call on blocks, or a sync (no buffers)."""
+    """A read or write, or a sync (no buffers)."""
 
     path: Path
     offset: int
     buffers: Sequence[Buffer]
+    seconds: float
 
 
 @dataclass
 class Recorder(Files):
-    """Does what `Files` does, and notes which blocks were moved, what was synced, and how long that took."""
+    """Does what `Files` does, and notes what was moved and synced, and how long that took."""
 
-    block_bytes: int
     calls: list[Call] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -62,29 +66,24 @@ class Recorder(Files):
         return descriptor
 
     def write(self, descriptor: int, buffers: Sequence[Buffer], offset: int) -> None:
-        blocks = self._is_blocks(buffers)
-        with self._timed("blocks" if blocks else "tables"):
-            super().write(descriptor, buffers, offset)
-        if blocks:
-            self.calls.append(Call(self._paths[descriptor], offset, buffers))
+        begun = perf_counter()
+        super().write(descriptor, buffers, offset)
+        self.calls.append(Call(self._paths[descriptor], offset, buffers, perf_counter() - begun))
 
-    def read(self, descriptor: int, buffers: Sequence[Buffer], offset: int) -> int:
-        done = super().read(descriptor, buffers, offset)
-        if self._is_blocks(buffers):
-            self.calls.append(Call(self._paths[descriptor], offset, buffers))
+    def read(self, descriptor: int, buffers: Sequence[Buffer], offset: int, *, wait: bool = True) -> int:
+        begun = perf_counter()
+        done = super().read(descriptor, buffers, offset, wait=wait)
+        self.calls.append(Call(self._paths[descriptor], offset, buffers, perf_counter() - begun))
         return done
 
     def sync(self, descriptor: int) -> None:
-        with self._timed("sync"):
-            super().sync(descriptor)
-        self.calls.append(Call(self._paths[descriptor], 0, ()))
+        begun = perf_counter()
+        super().sync(descriptor)
+        self.calls.append(Call(self._paths[descriptor], 0, (), perf_counter() - begun))
 
     def sync_folder(self, path: Path) -> None:
         with self._timed("create"):
             super().sync_folder(path)
-
-    def _is_blocks(self, buffers: Sequence[Buffer]) -> bool:
-        return buffers[0].nbytes % self.block_bytes == 0
 
     @contextmanager
     def _timed(self, what: str) -> Iterator[None]:
@@ -134,7 +133,7 @@ def _rates(place: Path, name: str, rounds: int, share: float) -> dict[str, Any]:
 
 def write_round(path: Path, shape: BlockShape, blocks: RandomBlocks, n: int, crc: float) -> dict[str, float]:
     """Seconds of the store, and of plain writes of the same blocks with as many syncs at the same points."""
-    files = Recorder(shape.block_bytes)
+    files = Recorder()
     folder = create(path, shape, files=files)
     folder.catalog.close()
     folder.catalog = catalog = TimedCatalog(path, writable=True)
@@ -145,19 +144,25 @@ def write_round(path: Path, shape: BlockShape, blocks: RandomBlocks, n: int, crc
     store = perf_counter() - begun
     folder.close()
     calls = files.take()
-    require_all(calls, n * shape.frame_bytes)
+    blocks_only, rest = apart(calls)
+    require_all(blocks_only, n * shape.frame_bytes)
+    seconds = {
+        "blocks": sum(call.seconds for call in blocks_only if call.buffers),
+        "sync": sum(call.seconds for call in blocks_only if not call.buffers),
+        "tables": sum(call.seconds for call in rest),
+    }
     sizes = {call.path: call.path.stat().st_size for call in calls}
     _remove(path)
     path.mkdir()
-    plain = plain_write(path, calls, sizes)
+    plain = plain_write(path, blocks_only, sizes)
     _remove(path)
     data = n * shape.frame_bytes
-    parts = {**files.seconds, "catalog": catalog.seconds, "checksums": data / crc}
+    parts = {**seconds, **files.seconds, "catalog": catalog.seconds, "checksums": data / crc}
     return {
         "bytes": data,
         "store": store,
         "plain": plain,
-        "syncs": sum(not call.buffers for call in calls),
+        "syncs": sum(not call.buffers for call in blocks_only),
         **{f"share_{name}": seconds / store for name, seconds in parts.items()},
         "share_rest": 1 - sum(parts.values()) / store,
     }
@@ -186,51 +191,77 @@ def read_round(
     path: Path, shape: BlockShape, n: int, wanted: int, questions: int, seed: int
 ) -> dict[str, dict[str, float]]:
     """Seconds of questions' blocks, layer by layer: through the store, and with the same preads on the same files."""
-    files = Recorder(shape.block_bytes)
-    folder = SessionFolder(path, files)
-    folder.refresh()
     rng = np.random.default_rng(seed)
-    rows = list(torch.empty(wanted, 2, shape.kv_heads, shape.tokens, shape.head_dim, dtype=shape.dtype))
+    rows = [as_bytes(row) for row in torch.empty(wanted, shape.block_bytes, dtype=torch.uint8)]
     requests = [
         (layer, sorted(rng.choice(n, wanted, replace=False).tolist()))
         for _ in range(questions)
         for layer in range(shape.layers)
     ]
-    folder.read(*requests[0], rows)  # opens the files and makes the threads
-    files.take()
+    recorder = Recorder()
+    folders = [SessionFolder(path, recorder), SessionFolder(path)]
+    for folder in folders:
+        folder.refresh()
+        for request in requests:  # opens the files and makes the threads
+            folder.read(*request, rows)
+    recorder.take()
     calls: list[list[Call]] = []
+    for request in requests:
+        folders[0].read(*request, rows)
+        calls.append(apart(recorder.take())[0])
+    nbytes = len(requests) * wanted * shape.block_bytes
+    require_all([call for each in calls for call in each], nbytes)
 
     def store() -> None:
-        calls.clear()
-        for layer, frames in requests:
-            folder.read(layer, frames, rows)
-            calls.append(files.take())
+        for request in requests:
+            folders[1].read(*request, rows)
 
     found = {}
     for state in ("cold", "warm"):
         cold = state == "cold"
-        seconds = _seconds(store, path, cold)
-        require_all([call for each in calls for call in each], len(requests) * wanted * shape.block_bytes)
-        plain = min(_seconds(lambda p=p: plain_read(calls, p), path, cold) for p in (True, False))  # type: ignore[misc]
-        found[state] = {"bytes": len(requests) * wanted * shape.block_bytes, "store": seconds, "plain": plain}
-    folder.close()
+        first = _seconds(store, path, cold)
+        ways = {way: _seconds(partial(plain_read, calls, way), path, cold) for way in WAYS}
+        found[state] = {
+            "bytes": nbytes,
+            "store": min(first, _seconds(store, path, cold)),  # the better of two, as of the plain ones
+            "plain": min(ways["parallel"], ways["serial"]),
+            "checked": ways["checked"],
+        }
+    for folder in folders:
+        folder.close()
     return found
 
 
-def plain_read(requests: Sequence[Sequence[Call]], parallel: bool) -> None:
-    """Repeat reads, in as many threads as the store has, or one after the other."""
+def plain_read(requests: Sequence[Sequence[Call]], way: str) -> None:
+    """Repeat reads, in as many threads as the store has at most, or one after the other, also with checksums."""
     paths = {call.path for calls in requests for call in calls}
     descriptors = {path: os.open(path, os.O_RDONLY) for path in paths}
 
     def one(call: Call) -> None:
         os.preadv(descriptors[call.path], call.buffers, call.offset)
+        if way == "checked":
+            for buffer in call.buffers:
+                zlib_ng.crc32(buffer)
 
     with ThreadPoolExecutor(THREADS) as pool:
         for calls in requests:
-            for _ in pool.map(one, calls) if parallel else map(one, calls):
+            for _ in pool.map(one, calls) if way == "parallel" else map(one, calls):
                 pass
     for descriptor in descriptors.values():
         os.close(descriptor)
+
+
+def apart(calls: Sequence[Call]) -> tuple[list[Call], list[Call]]:
+    """Calls on blocks, and syncs, apart from those on what else a segment holds."""
+    begin, end = {}, {}
+    for path in {call.path for call in calls}:
+        places = Segment(Files(), path).places
+        begin[path], end[path] = places["layer.0.blocks"].start, places["state"].start
+    blocks: list[Call] = []
+    rest: list[Call] = []
+    for call in calls:
+        (blocks if not call.buffers or begin[call.path] <= call.offset < end[call.path] else rest).append(call)
+    return blocks, rest
 
 
 def require_all(calls: Sequence[Call], nbytes: int) -> None:
@@ -262,10 +293,12 @@ def _elapsed(work: Callable[[], object]) -> float:
 def _summary(rounds: Sequence[dict[str, float]]) -> dict[str, Any]:
     """Medians; `ratio` of the store's rate to the plain one, within rounds."""
     ratios = sorted(each["plain"] / each["store"] for each in rounds)
+    checked = {"ratio_checked": sorted(x["checked"] / x["store"] for x in rounds)} if "checked" in rounds[0] else {}
     others = [key for key in rounds[0] if key.startswith("share_") or key == "syncs"]
     return {
         "ratio": round(statistics.median(ratios), 3),
         "ratios": [round(ratio, 3) for ratio in ratios],
+        **{key: round(statistics.median(values), 3) for key, values in checked.items()},
         **{
             f"{name}_gb_per_s": round(statistics.median(each["bytes"] / each[name] for each in rounds) / 1e9, 3)
             for name in ("store", "plain")

@@ -95,12 +95,17 @@ def quick(settings: Settings) -> Settings:
     def shorter(stage: Stage, steps: int) -> Stage:
         return replace(stage, steps=steps)
 
+    def smaller(course: Course) -> Course:
+        return replace(course, clips=course.clips // 3)
+
     return replace(
         settings,
-        vision=shorter(settings.vision, 200),
+        vision=shorter(settings.vision, 160),
+        vision_pictures=64,
         lessons=tuple(
-            replace(lesson, stage=shorter(lesson.stage, steps))
-            for lesson, steps in zip(settings.lessons, (100, 10), strict=True)
+            replace(lesson, stage=shorter(lesson.stage, steps), courses=tuple(map(smaller, lesson.courses)))
+            for lesson, steps in zip(settings.lessons, (80, 5), strict=True)
         ),
-        dual=shorter(settings.dual, 80),
+        dual=shorter(settings.dual, 60),
+        dual_pairs=128,
     )

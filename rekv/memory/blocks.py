@@ -21,8 +21,8 @@ class Backing(Protocol):
     @property
     def written(self) -> int: ...
 
-    def read(self, layer: int, frames: Sequence[int], rows: Sequence[Tensor]) -> None:
-        """Fill one row per frame, each (2, kv_heads, tokens, head_dim). Raises `DamagedError`."""
+    def read(self, layer: int, frames: Sequence[int], rows: Sequence[memoryview]) -> None:
+        """Fill the memory of one block per frame, (2, kv_heads, tokens, head_dim). Raises `DamagedError`."""
 
     def index(self, layer: int, frames: Ints) -> Tensor:
         """Representative keys (len(frames), kv_heads * head_dim) in fp32; anything for frames that are gone."""
@@ -176,7 +176,7 @@ class Blocks:
         try:
             self._place(wanted)  # all of them, so that none makes room for another
             self.synchronize()  # rows that are given away may still be on their way to the GPU
-            self._backing.read(self.layer, absent.tolist(), [self.ram.row(int(row)) for row in self.ram.rows(absent)])
+            self._backing.read(self.layer, absent.tolist(), self.ram.buffers(self.ram.rows(absent)))
         except BaseException:
             self.ram.drop(absent)
             raise

@@ -18,6 +18,11 @@ _ABSENT = -1
 _SLAB_BYTES = {"cpu": 16 << 20, "cuda": 64 << 20}  # pinning memory is slow to begin: larger pieces
 
 
+def as_bytes(tensor: Tensor) -> memoryview:
+    """The memory of a contiguous CPU tensor."""
+    return tensor.view(torch.uint8).numpy().data.cast("B")
+
+
 class Pool:
     """Holds blocks of one shape in slabs that never move, so a copy from them may go on while others are added.
 
@@ -113,6 +118,12 @@ class Pool:
         """The memory of one row."""
         slab, at = divmod(row, self.rows_per_slab)
         return self._slabs[slab][at]
+
+    def buffers(self, rows: Ints) -> list[memoryview]:
+        """The memory of each row, as bytes; on the CPU."""
+        slabs = {slab: as_bytes(self._slabs[slab]) for slab in set((rows // self.rows_per_slab).tolist())}
+        places = (divmod(row, self.rows_per_slab) for row in rows.tolist())
+        return [slabs[slab][at * self.row_bytes : (at + 1) * self.row_bytes] for slab, at in places]
 
     def runs(self, rows: Ints) -> Iterator[tuple[Tensor, slice]]:
         """Split rows where they are not neighbours in one slab: (their memory, their positions in `rows`)."""

@@ -4,9 +4,11 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent import futures
 from dataclasses import dataclass, field
 from functools import cache
+from itertools import accumulate
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +19,10 @@ from torch import Tensor
 from zlib_ng import zlib_ng
 
 from rekv.errors import DamagedError, StoreError
+from rekv.memory.pool import as_bytes
 from rekv.store.catalog import FILE, Catalog, FrameRow, SegmentRow
 from rekv.store.codecs import codec
-from rekv.store.files import Files
+from rekv.store.files import Buffer, Files, room
 from rekv.store.meta import SessionMeta
 from rekv.store.segment import Segment
 
@@ -27,9 +30,11 @@ Ints = NDArray[np.int64]
 
 SINK = "sink.safetensors"
 OPEN_SEGMENTS = 128  # file descriptors kept
+_first = itemgetter(0)
 _GONE, _LEFT = -1, -2  # instead of a segment: removed; removed since the last look
-_TASK_BYTES = 1 << 20  # what one thread reads at a time
-_THREADS = 8
+_MOST_BYTES = 1 << 20  # what is read at a time, about
+_LARGE_BYTES = 256 << 10  # of smaller pieces threads spend their time on waiting for each other
+_THREADS = min(8, os.cpu_count() or 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,22 +177,19 @@ class SessionFolder:
         except (OSError, SafetensorError) as error:
             raise StoreError(f"{self.path / SINK} cannot be read ({error}); restore it from a copy") from error
 
-    def read(self, layer: int, frames: Sequence[int], rows: Sequence[Tensor]) -> None:
-        """Fill one row per frame, each (2, kv_heads, tokens, head_dim) in the dtype of the session.
+    def read(self, layer: int, frames: Sequence[int], rows: Sequence[Tensor | Buffer]) -> None:
+        """Fill one row per frame with a block (2, kv_heads, tokens, head_dim) in the dtype of the session.
 
-        Blocks that are neighbours in a file are read in one go, large requests in parallel. Every block's checksum
-        is compared. Raises `DamagedError`, which names the frames to leave out.
+        Rows are contiguous tensors, or their memory. Blocks that are neighbours in a file are read in one go. Every
+        block's checksum is compared. Raises `DamagedError`, which names the frames to leave out.
         """
+        buffers = [as_bytes(row) if isinstance(row, Tensor) else row for row in rows]
         with self._moving:
-            jobs = self._plan(layer, frames, rows)
-        if sum(job.end - job.offset for job in jobs) >= _TASK_BYTES:
-            for _ in _pool().map(_Job.run, jobs):
-                pass
-            return
-        for job in jobs[1:]:  # too small for threads: let the disk start on all of them at once
-            job.announce()
+            jobs = self._plan(layer, frames, buffers)
+        jobs = _run(jobs, wait=False)  # what is in memory takes less time than to say that it will be needed
         for job in jobs:
-            job.run()
+            job.announce()
+        _run(jobs)
 
     def index(self, layer: int, frames: Sequence[int] | Ints, *, check: bool = False) -> NDArray[np.float32]:
         """Representative keys (len(frames), width) of ascending frames; zeros for those that are gone.
@@ -214,7 +216,9 @@ class SessionFolder:
             raise self._no_longer(frames[~there].tolist())
         first, last = int(slots.min()), int(slots.max()) + 1
         try:
-            segment.require_places(frames.tolist(), slots)
+            segment.require_places(frames, slots)
+            if layer + 1 < segment.layers and not check:  # a question goes on to it; meanwhile the disk is not idle
+                segment.announce_index(layer + 1, first, last)
             rows = segment.index(layer, first, last)
             if last - first != len(frames):
                 rows = rows[slots - first]
@@ -273,48 +277,46 @@ class SessionFolder:
         """Removed since the last look: the next one says so."""
         return DamagedError(f"frames {frames} are no longer in {self.path.name}", tuple(frames), lasting=False)
 
-    def _plan(self, layer: int, frames: Sequence[int], rows: Sequence[Tensor]) -> list["_Job"]:
+    def _plan(self, layer: int, frames: Sequence[int], buffers: Sequence[Buffer]) -> list["_Job"]:
+        # Few blocks are asked for at a time: loops take less than calls of numpy.
+        ids = np.asarray(frames, np.int64)
+        places = self._segment_of[ids].tolist()
+        if min(places, default=0) < 0:
+            raise self._no_longer([frame for frame, place in zip(frames, places, strict=True) if place < 0])
         jobs: list[_Job] = []
-        places = self._segment_of[np.asarray(frames, np.int64)]
-        if (places < 0).any():
-            absent = [frame for frame, place in zip(frames, places.tolist(), strict=True) if place < 0]
-            raise self._no_longer(absent)
-        for place in np.unique(places).tolist():
-            mine = np.flatnonzero(places == place).tolist()
+        for place in sorted(set(places)):
+            mine = [i for i, there in enumerate(places) if there == place]
             segment = self.segment(place)
-            moved = [frames[i] for i in mine if self._segment_of[frames[i]] != place]
-            if moved:  # opening it, the catalog was looked at again
-                raise self._no_longer(moved)
-            jobs += self._jobs(segment, layer, [frames[i] for i in mine], [rows[i] for i in mine])
+            if moved := [frames[i] for i in mine if self._segment_of[frames[i]] != place]:
+                raise self._no_longer(moved)  # opening it, the catalog was looked at again
+            jobs += self._jobs(segment, layer, ids[mine], [buffers[i] for i in mine])
         return jobs
 
-    def _jobs(self, segment: Segment, layer: int, frames: Sequence[int], rows: Sequence[Tensor]) -> Iterator["_Job"]:
+    def _jobs(self, segment: Segment, layer: int, frames: Ints, buffers: Sequence[Buffer]) -> list["_Job"]:
         """Cut a request into runs of blocks that are neighbours in the file, of limited size."""
-        slots = self._slot_of[np.asarray(frames, np.int64)]
+        slots = self._slot_of[frames]
         try:
             segment.require_places(frames, slots)
-            offset, size, crc = segment.blocks_table(layer)
+            tables = [table[slots].tolist() for table in segment.blocks_table(layer)]
         except DamagedError:
             raise
         except (OSError, StoreError) as error:
             words = f"{segment.path.name}: its tables cannot be read ({error})"
-            raise DamagedError(words, tuple(frames), lasting=_lasts(error)) from error
-        impossible = [f for f, s in zip(frames, slots, strict=True) if not segment.holds(layer, offset[s], size[s])]
+            raise DamagedError(words, tuple(frames.tolist()), lasting=_lasts(error)) from error
+        jobs: list[_Job] = []
+        impossible: list[int] = []
+        end = -1
+        for offset, size, crc, frame, buffer in sorted(zip(*tables, frames.tolist(), buffers, strict=True), key=_first):
+            if not segment.holds(layer, offset, size):
+                impossible.append(frame)
+            elif offset == end and jobs[-1].size < _MOST_BYTES:
+                jobs[-1].add(size, crc, frame, buffer)
+            else:
+                jobs.append(_Job(segment, self.meta, layer, offset, size, [size], [crc], [frame], [buffer]))
+            end = offset + size
         if impossible:
             raise DamagedError(f"{segment.path.name}: where frames {impossible} lie is damaged", tuple(impossible))
-        order = np.argsort(offset[slots], kind="stable")
-        job: _Job | None = None
-        for i in order.tolist():
-            slot = int(slots[i])
-            block = _Block(frames[i], rows[i], int(size[slot]), int(crc[slot]))
-            if job is not None and int(offset[slot]) == job.end and job.end - job.offset < _TASK_BYTES:
-                job.add(block)
-                continue
-            if job is not None:
-                yield job
-            job = _Job(segment, layer, int(offset[slot]), block)
-        if job is not None:
-            yield job
+        return jobs
 
     def _grow(self, frames: int) -> None:
         grown = max(1024, frames, 2 * len(self._segment_of))
@@ -325,59 +327,86 @@ class SessionFolder:
 
 
 @dataclass(slots=True)
-class _Block:
-    frame: int
-    row: Tensor
-    size: int
-    crc: int
-
-
 class _Job:
     """Neighbouring blocks of one layer, read with one system call."""
 
-    def __init__(self, segment: Segment, layer: int, offset: int, first: _Block) -> None:
-        self.segment, self.layer, self.offset = segment, layer, offset
-        self.end = offset
-        self.blocks: list[_Block] = []
-        self.add(first)
+    segment: Segment
+    meta: SessionMeta
+    layer: int
+    offset: int
+    size: int
+    sizes: list[int]  # in bytes
+    crcs: list[int]
+    frames: list[int]
+    buffers: list[Buffer]
 
-    def add(self, block: _Block) -> None:
-        self.blocks.append(block)
-        self.end += block.size
+    def add(self, size: int, crc: int, frame: int, buffer: Buffer) -> None:
+        self.size += size
+        self.sizes.append(size)
+        self.crcs.append(crc)
+        self.frames.append(frame)
+        self.buffers.append(buffer)
 
     def announce(self) -> None:
         """Let the system fetch it in the background."""
-        self.segment.announce(self.layer, self.offset, self.end - self.offset)
+        self.segment.announce(self.layer, self.offset, self.size)
 
-    def run(self) -> None:
-        packed: list[Tensor] | None = None
+    def run(self, wait: bool) -> bool:
+        """Read, check and unpack; without `wait`, False if the system does not have it in memory."""
         if self.segment.codec == "raw":
-            buffers = [as_bytes(block.row) for block in self.blocks]
-        else:
-            packed = [torch.empty(block.size, dtype=torch.uint8) for block in self.blocks]
-            buffers = [as_bytes(tensor) for tensor in packed]
+            return self._read(self.buffers, wait)
+        packed = [room(size) for size in self.sizes]
+        if not self._read(packed, wait):
+            return False
+        heads, dim = self.meta.layers[self.layer]
+        dtype = self.meta.torch_dtype
+        unpacker = codec(self.segment.codec, (heads, self.meta.tokens_per_frame, dim), dtype)
+        blocks = unpacker.unpack(torch.stack([torch.frombuffer(each, dtype=torch.uint8) for each in packed]))
+        for buffer, block in zip(self.buffers, blocks, strict=True):
+            torch.frombuffer(buffer, dtype=dtype).copy_(block.view(-1))
+        return True
+
+    def _read(self, buffers: Sequence[Buffer], wait: bool) -> bool:
         name = self.segment.path.name
         try:
-            done = self.segment.read_at(self.layer, self.offset, buffers)
+            done = self.segment.read_at(self.layer, self.offset, buffers, wait=wait)
         except OSError as error:
-            frames = tuple(block.frame for block in self.blocks)
-            raise DamagedError(f"{name} cannot be read ({error.strerror})", frames, lasting=False) from error
-        wrong = []
-        for block, buffer in zip(self.blocks, buffers, strict=True):
-            done -= block.size
-            if done < 0 or not block.size or zlib_ng.crc32(buffer) != block.crc:
-                wrong.append(block.frame)
-        if wrong:
-            raise DamagedError(
-                f"{name}: the bytes of frames {wrong} in layer {self.layer} are not those that were written",
-                tuple(wrong),
-            )
-        if packed is not None:
-            shape = self.blocks[0].row.shape
-            unpacker = codec(self.segment.codec, (shape[1], shape[2], shape[3]), self.blocks[0].row.dtype)
-            with torch.inference_mode():  # rows may have been made in it, and then want it
-                for block, blocks in zip(self.blocks, unpacker.unpack(torch.stack(packed)), strict=True):
-                    block.row.copy_(blocks)
+            words = f"{name} cannot be read ({error.strerror})"
+            raise DamagedError(words, tuple(self.frames), lasting=False) from error
+        if done < self.size and not wait:
+            return False
+        crcs = [zlib_ng.crc32(buffer) for buffer in buffers]
+        if done < self.size or crcs != self.crcs:
+            found = zip(self.frames, accumulate(self.sizes), crcs, self.crcs, strict=True)
+            wrong = [frame for frame, end, crc, true in found if end > done or crc != true]
+            words = f"{name}: the bytes of frames {wrong} in layer {self.layer} are not those that were written"
+            raise DamagedError(words, tuple(wrong))
+        return True
+
+
+def _run(jobs: Sequence[_Job], wait: bool = True) -> list[_Job]:
+    """Run jobs in this thread, and large ones in as many others as find something left to do.
+
+    Returns those that would have had to wait for the disk.
+    """
+    left = iter(jobs)
+    missed: list[_Job] = []
+
+    def work() -> None:
+        for job in left:
+            if not job.run(wait):
+                missed.append(job)
+
+    large = sum(job.size for job in jobs) >= _LARGE_BYTES * len(jobs)
+    helpers = [_pool().submit(work) for _ in range(min(_THREADS, len(jobs)) - 1 if large else 0)]
+    try:
+        work()
+    finally:
+        started = [helper for helper in helpers if not helper.cancel()]
+        futures.wait(started)  # until then they write to rows
+    for helper in started:
+        helper.result()
+    return missed
 
 
 def _lasts(error: Exception) -> bool:
@@ -385,11 +414,6 @@ def _lasts(error: Exception) -> bool:
     return not isinstance(error, OSError) or isinstance(error, FileNotFoundError)
 
 
-def as_bytes(tensor: Tensor) -> memoryview:
-    """The memory of a contiguous CPU tensor."""
-    return tensor.view(-1).view(torch.uint8).numpy().data
-
-
 @cache
-def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(_THREADS, "rekv-read")
+def _pool() -> futures.ThreadPoolExecutor:
+    return futures.ThreadPoolExecutor(_THREADS, "rekv-read")

@@ -9,6 +9,7 @@ from pathlib import Path
 from zlib_ng import zlib_ng
 
 from rekv.errors import StoreError
+from rekv.store.files import room
 from rekv.store.meta import SessionMeta
 from rekv.store.segment import PAGE, Segment
 
@@ -68,7 +69,7 @@ def faults_of(segment: Segment, slots: Sequence[int]) -> Faults:
             elif not (0 < size[slot] <= most and 0 <= offset[slot] <= most - size[slot]):
                 faults[slot] = ("tables", "the file's tables are damaged")
             else:
-                block = memoryview(bytearray(int(size[slot])))
+                block = room(int(size[slot]))
                 try:
                     done = segment.read_at(layer, int(offset[slot]), [block])
                 except OSError as error:

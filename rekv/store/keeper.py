@@ -21,7 +21,7 @@ from rekv.memory.frames import FrameTable
 from rekv.memory.memory import Memory
 from rekv.store.catalog import FILE, bump
 from rekv.store.creation import create_folder, remove_orphans
-from rekv.store.files import Files
+from rekv.store.files import Buffer, Files
 from rekv.store.fingerprint import Fingerprint
 from rekv.store.folder import Changes, SessionFolder
 from rekv.store.limits import keep_limits, kept_limits
@@ -96,7 +96,7 @@ class Keeper:
             return writer.written
         return 0 if self._folder is None else self._folder.frames
 
-    def read(self, layer: int, frames: Sequence[int], rows: Sequence[Tensor]) -> None:
+    def read(self, layer: int, frames: Sequence[int], rows: Sequence[Tensor | Buffer]) -> None:
         """See `SessionFolder.read`."""
         self.folder.read(layer, frames, rows)
 

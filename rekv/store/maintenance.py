@@ -14,9 +14,10 @@ import torch
 
 from rekv.core import StorageConfig
 from rekv.errors import DamagedError
+from rekv.memory.pool import as_bytes
 from rekv.store.catalog import FrameRow, SegmentRow, bump
 from rekv.store.codecs import Codec, codec
-from rekv.store.folder import Changes, SessionFolder, as_bytes
+from rekv.store.folder import Changes, SessionFolder
 from rekv.store.meta import SessionMeta
 from rekv.store.segment import WRITTEN, Layer, Segment
 
@@ -216,7 +217,7 @@ def _fill(
     """Write frames of a segment to a new one, durably."""
     meta = folder.meta
     slots = np.array([frame.slot for frame in keep])
-    source.require_places([frame.id for frame in keep], slots)
+    source.require_places(np.array([frame.id for frame in keep]), slots)
     for layer, (heads, dim) in enumerate(meta.layers):
         for start in range(0, len(keep), _FRAMES_AT_ONCE):
             part = keep[start : start + _FRAMES_AT_ONCE]

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from zlib_ng import zlib_ng
 
 from rekv.errors import DamagedError, StoreError
-from rekv.store.files import Files
+from rekv.store.files import Files, room
 
 FORMAT = "rekv-segment"
 VERSION = 1
@@ -47,6 +47,7 @@ _TABLES = (
     ("index_crc", "U32", True, ()),  # of the representative key
     ("tokens", "I32", False, ()),
 )
+_PER_LAYER = {name for name, _, per_layer, _ in _TABLES if per_layer}
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,14 +78,20 @@ class Place:
 
 
 class Segment:
-    """An open segment. Reads may run in many threads; one thread writes."""
+    """An open segment. Reads may run in many threads; one thread writes.
+
+    What is written to its tables stays in memory until `write_tables` or `sync`: readers of this object see it at
+    once, and the file is written in a few pieces for many frames, not in many for each call.
+    """
 
     def __init__(self, files: Files, path: Path, *, writable: bool = False) -> None:
         """Open an existing segment. Raises `StoreError` if it is not one, and `OSError` if it cannot be opened."""
         self._files, self.path = files, path
-        self._tables: tuple[NDArray[Any], NDArray[Any], NDArray[Any]] | None = None
-        self._frames: NDArray[np.int64] | None = None
-        self._loading = threading.Lock()
+        self._tables: dict[str, NDArray[Any]] = {}  # kept in memory
+        self._unwritten: dict[
+            str, tuple[int, int]
+        ] = {}  # slots (first, behind the last) of tables, not yet in the file
+        self._using_tables = threading.RLock()
         self._descriptor = files.open(path, writable=writable)
         try:
             self.metadata, self.places = _read_header(files, self._descriptor, path)
@@ -147,11 +154,12 @@ class Segment:
         crcs = [zlib_ng.crc32(run[i : i + size]) for run in runs for i in range(0, run.nbytes, size)]
         self._reserve(slot + len(crcs))
         self._files.write(self._descriptor, runs, place.start + slot * size)
-        self._write_row("crc", layer, slot, np.array(crcs, np.uint32))
-        self.forget_tables()
+        self.write_table("crc", slot, crcs, layer)
 
     def _reserve(self, slots: int) -> None:
         """Let the disk find room for the blocks of the first `slots` slots, and ahead of them: writes are faster."""
+        if slots <= self._reserved:
+            return
         places = [self.places[f"layer.{layer}.blocks"] for layer in range(self.layers)]
         frame = sum(place.row for place in places)
         while self._reserved < slots:
@@ -167,79 +175,112 @@ class Segment:
         place = self.places[f"layer.{layer}.index"]
         rows = np.ascontiguousarray(rows, "<f4")
         self._files.write(self._descriptor, [rows.data.cast("B")], place.start + slot * place.row)
-        crcs = np.array([zlib_ng.crc32(row.data) for row in rows], np.uint32)
-        self._write_row("index_crc", layer, slot, crcs)
+        self.write_table("index_crc", slot, [zlib_ng.crc32(row) for row in rows], layer)
 
-    def write_table(self, name: str, slot: int, values: Any) -> None:
-        """Write a per-slot table from `slot` on."""
-        place = self.places[name]
-        data = np.ascontiguousarray(values, _NUMPY[place.type])
-        self._files.write(self._descriptor, [data.data.cast("B")], place.start + slot * place.row)
-        self.forget_tables()
+    def write_table(self, name: str, slot: int, values: Any, layer: int | slice = slice(None)) -> None:
+        """Set entries of a table from `slot` on: one per slot, or per layer and slot (in one layer: one per slot)."""
+        values = np.asarray(values, _NUMPY[self.places[name].type])
+        n = values.shape[-1 if name in _PER_LAYER else 0]
+        if not n:
+            return
+        with self._using_tables:
+            table = self._keep(name)
+            if name in _PER_LAYER:
+                table[layer, slot : slot + n] = values
+            else:
+                table[slot : slot + n] = values
+            first, last = self._unwritten.get(name, (slot, slot))
+            self._unwritten[name] = min(first, slot), max(last, slot + n)
+
+    def write_tables(self) -> None:
+        """Put what was written to the tables into the file."""
+        for name, (first, last) in self._unwritten.items():
+            table = self._tables[name]
+            for i, rows in enumerate(table if name in _PER_LAYER else [table]):
+                start = self.places[name].start + i * rows.nbytes + first * rows.strides[0]
+                self._files.write(self._descriptor, [rows[first:last].data.cast("B")], start)
+        self._unwritten = {}
 
     def sync(self) -> None:
+        """Return when all that was written is durable."""
+        self.write_tables()
         self._files.sync(self._descriptor)
 
     # -- reading -----------------------------------------------------------------------------------------------
 
     def table(self, name: str) -> NDArray[Any]:
-        """Read a whole table: per slot, or (layers, slots)."""
-        place = self.places[name]
-        data = np.empty(place.shape, _NUMPY[place.type])
-        self._read(data.data.cast("B"), place.start)
-        return data
+        """A whole table: per slot, or (layers, slots)."""
+        with self._using_tables:
+            table = self._tables.get(name)
+            return self._load(name) if table is None else table
 
     @property
     def size(self) -> int:
         """Bytes of the file, which may have lost its name meanwhile."""
         return os.fstat(self._descriptor).st_size
 
-    def blocks_table(self, layer: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.uint32]]:
+    def blocks_table(self, layer: int) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
         """Offset, size and checksum of each slot's block in a layer; kept until `forget_tables`."""
-        with self._loading:
-            offset, size, crc = self._tables or (self.table("offset"), self.table("size"), self.table("crc"))
-            self._tables = (offset, size, crc)
-        return offset[layer], size[layer], crc[layer]
+        with self._using_tables:
+            offset, size, crc = (self._keep(name)[layer] for name in ("offset", "size", "crc"))
+        return offset, size, crc
 
-    def frame_ids(self) -> NDArray[np.int64]:
-        """The frame in each slot; kept until `forget_tables`."""
-        with self._loading:
-            if self._frames is None:
-                self._frames = self.table("frame")
-            return self._frames
-
-    def require_places(self, frames: Sequence[int], slots: NDArray[np.int64]) -> None:
+    def require_places(self, frames: NDArray[np.int64], slots: NDArray[np.int64]) -> None:
         """Raise `DamagedError` for frames that are not in the slots where the catalog says they are."""
-        if (slots >= self.slots).any() or (slots < 0).any():
-            raise DamagedError(f"the catalog names slots that {self.path.name} does not have", tuple(frames))
-        ids: list[int] = self.frame_ids()[slots].tolist()
-        if wrong := [frame for frame, there in zip(frames, ids, strict=True) if frame != there]:
-            raise DamagedError(f"{self.path.name} has other frames where {wrong} should lie", tuple(wrong))
+        try:
+            with self._using_tables:
+                wrong = self._keep("frame")[slots] != frames
+        except IndexError as error:
+            words = f"the catalog names slots that {self.path.name} does not have"
+            raise DamagedError(words, tuple(frames.tolist())) from error
+        if wrong.any():
+            others = frames[wrong].tolist()
+            raise DamagedError(f"{self.path.name} has other frames where {others} should lie", tuple(others))
 
     def forget_tables(self) -> None:
-        """The segment has been written to: its tables are read again when they are needed."""
-        with self._loading:  # so that what is being loaded, and is old already, is not kept
-            self._tables = self._frames = None
+        """Somebody else has written to the segment: its tables are read again when they are needed."""
+        with self._using_tables:  # so that what is being loaded, and is old already, is not kept
+            self._tables = {name: self._tables[name] for name in self._unwritten}
+
+    def _keep(self, name: str) -> NDArray[Any]:
+        """A table that stays in memory."""
+        if name not in self._tables:
+            self._tables[name] = self._load(name)
+        return self._tables[name]
+
+    def _load(self, name: str) -> NDArray[Any]:
+        place = self.places[name]
+        data = np.empty(place.shape, _NUMPY[place.type])
+        self._read(data.data.cast("B"), place.start)
+        return data
 
     def index(self, layer: int, start: int, stop: int) -> NDArray[np.float32]:
         """Representative keys of slots start..stop-1: (slots, width)."""
         place = self.places[f"layer.{layer}.index"]
-        data = np.empty((stop - start, place.shape[1]), "<f4")
+        data = np.frombuffer(room((stop - start) * place.row), "<f4").reshape(-1, place.shape[1])
         if stop > start:
             self._read(data.data.cast("B"), place.start + start * place.row)
         return data
 
-    def read_at(self, layer: int, offset: int, buffers: Sequence[memoryview]) -> int:
-        """Fill buffers from a layer's blocks, one behind the other; return the bytes that were there."""
+    def announce_index(self, layer: int, start: int, stop: int) -> None:
+        """Say that `index` will be called soon."""
+        place = self.places[f"layer.{layer}.index"]
+        self._files.announce(self._descriptor, place.start + start * place.row, (stop - start) * place.row)
+
+    def read_at(self, layer: int, offset: int, buffers: Sequence[memoryview], *, wait: bool = True) -> int:
+        """Fill buffers from a layer's blocks, one behind the other; return the bytes read.
+
+        They are fewer at the file's end, and without `wait` if the system does not have the rest in memory.
+        """
         place = self.places[f"layer.{layer}.blocks"]
-        return self._files.read(self._descriptor, buffers, place.start + offset)
+        return self._files.read(self._descriptor, buffers, place.start + offset, wait=wait)
 
     def block(self, layer: int, slot: int) -> memoryview | None:
         """A block as it is stored; None if its checksum is not that of what was written."""
         offset, size, crc = (int(table[slot]) for table in self.blocks_table(layer))
         if not self.holds(layer, offset, size):
             return None
-        block = memoryview(bytearray(size))
+        block = room(size)
         whole = self.read_at(layer, offset, [block]) == size and zlib_ng.crc32(block) == crc
         return block if whole else None
 
@@ -259,13 +300,6 @@ class Segment:
     def __del__(self) -> None:
         if getattr(self, "_descriptor", -1) >= 0:
             self.close()
-
-    def _write_row(self, name: str, layer: int, slot: int, values: NDArray[Any]) -> None:
-        place = self.places[name]
-        data = np.ascontiguousarray(values, _NUMPY[place.type])
-        entry = _BITS[place.type] // 8
-        start = place.start + layer * place.row + slot * entry
-        self._files.write(self._descriptor, [data.data.cast("B")], start)
 
     def _read(self, buffer: memoryview, offset: int) -> None:
         done = self._files.read(self._descriptor, [buffer], offset)

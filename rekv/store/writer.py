@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rekv.errors import RekvError, StoreError
+from rekv.memory.pool import as_bytes
 from rekv.store.catalog import FILE, FrameRow, SegmentRow, put
-from rekv.store.folder import SessionFolder, as_bytes
+from rekv.store.folder import SessionFolder
 from rekv.store.maintenance import Maintenance, first_needed
 from rekv.store.segment import EMPTY, WRITTEN, Layer, Segment
 
@@ -82,7 +83,7 @@ class Writer(threading.Thread):
         self._commits: list[Commit] = []  # not yet written
         self._uncommitted: list[tuple[Commit, list[FrameRow]]] = []  # written, but not durable
         self._new_segments: list[SegmentRow] = []
-        self._touched: set[int] = set()
+        self._touched: set[Segment] = set()
         self._current: tuple[SegmentRow, Segment, int] | None = None  # with the next free slot
         self._bytes = 0  # since the last commit
         self._last_commit = monotonic()
@@ -225,11 +226,11 @@ class Writer(threading.Thread):
         """Write the frames of one encode call, or nothing: after an error all of it is written again."""
         if not self._uncommitted:
             self._last_commit = monotonic()
-        before = self._current, self._new_segments.copy(), self._bytes
+        before = self._current, self._new_segments.copy(), self._touched.copy(), self._bytes
         try:
             return self._write_to_segments(commit)
         except BaseException:
-            self._current, self._new_segments, self._bytes = before
+            self._current, self._new_segments, self._touched, self._bytes = before
             raise
 
     def _write_to_segments(self, commit: Commit) -> list[FrameRow]:
@@ -240,7 +241,7 @@ class Writer(threading.Thread):
             frames = range(frame, min(commit.frames, frame + segment_row.slots - slot))
             notes = commit.notes[frame - self.written : frames.stop - self.written]
             self._write_frames(segment, slot, frames, notes, commit)
-            self._touched.add(segment_row.id)
+            self._touched.add(segment)
             new = [
                 FrameRow(f, segment_row.id, slot + i, note.time, note.time, note.wall)
                 for i, (f, note) in enumerate(zip(frames, notes, strict=True))
@@ -277,8 +278,13 @@ class Writer(threading.Thread):
         """The segment to write to next, and its first free slot."""
         if self._current is None:
             self._current = self._last_segment()
-        if self._current is None or self._current[2] == self._current[0].slots:
-            self._current = self._new_segment(0 if self._current is None else self._current[0].id + 1)
+        if self._current is None:
+            self._current = self._new_segment(0)
+        row, segment, free = self._current
+        if free == row.slots:
+            segment.write_tables()  # it may be closed, and opened again to be read
+            segment.forget_tables()
+            self._current = self._new_segment(row.id + 1)
         return self._current
 
     def _last_segment(self) -> tuple[SegmentRow, Segment, int] | None:
@@ -334,8 +340,8 @@ class Writer(threading.Thread):
             raise StoreError("the folder was removed or replaced while it was written")
         until = {frame: time for commit, _ in self._uncommitted for frame, time in commit.until.items()}
         self._write_spans(until)
-        for number in sorted(self._touched):
-            self._folder.segment(number).sync()
+        for segment in sorted(self._touched, key=lambda one: one.path):
+            segment.sync()
         commits = [commit for commit, _ in self._uncommitted]
         rows = [row for _, rows in self._uncommitted for row in rows]
         notes = [note for commit in commits for note in commit.notes]
@@ -383,7 +389,7 @@ class Writer(threading.Thread):
             for frame, time in until.items():
                 if self._folder.place(frame)[0] == row.id:
                     segment.write_table("until", self._folder.place(frame)[1], [time])
-                    self._touched.add(row.id)
+                    self._touched.add(segment)
 
 
 def _identity(folder: SessionFolder) -> tuple[int, int]:

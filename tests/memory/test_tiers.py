@@ -27,9 +27,9 @@ class Disk:
         self.damaged: set[int] = set()
         self.written = 0
 
-    def read(self, layer: int, frames: Sequence[int], rows: Sequence[Tensor]) -> None:
+    def read(self, layer: int, frames: Sequence[int], rows: Sequence[memoryview]) -> None:
         for frame, row in zip(frames, rows, strict=True):
-            row.copy_(self.blocks[frame])
+            torch.frombuffer(row, dtype=torch.float32).copy_(self.blocks[frame].flatten())
             if frame in self.damaged:
                 raise DamagedError(f"frame {frame}", (frame,))
 
