@@ -37,7 +37,7 @@ bench: $(INSTALLED)  ## run the benchmarks; results go to out/
 	$(BIN)/python benchmarks/speed.py --json out/speed.json
 	$(BIN)/python benchmarks/needle.py --frames 600 --json out/needle.json
 
-tiny: $(INSTALLED)  ## train the next built-in model, in less than two hours; interrupted, it goes on where it was
+tiny: $(INSTALLED)  ## train the built-in model again, in less than two hours; interrupted, it goes on where it was
 	$(BIN)/python -m training --out out/training
 
 clean:  ## remove .venv, caches and results
