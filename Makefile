@@ -35,9 +35,11 @@ format: $(INSTALLED)  ## format the code, mend what lint can mend
 bench: $(INSTALLED)  ## run the benchmarks; results go to out/
 	mkdir -p out
 	$(BIN)/python benchmarks/speed.py --json out/speed.json
-	$(BIN)/python benchmarks/needle.py --frames 600 --json out/needle.json
+	$(BIN)/python benchmarks/needle.py --set base --json out/needle-base.json
+	$(BIN)/python benchmarks/needle.py --set hard --json out/needle-hard.json
+	$(BIN)/python benchmarks/dual.py --json out/dual.json
 
-tiny: $(INSTALLED)  ## train the next built-in model, in less than two hours; interrupted, it goes on where it was
+tiny: $(INSTALLED)  ## train the built-in model again, in less than two hours; interrupted, it goes on where it was
 	$(BIN)/python -m training --out out/training
 
 clean:  ## remove .venv, caches and results

@@ -18,20 +18,20 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image as PIL
 
 from rekv.core import Frame, Image
 from rekv.sources import VideoWriter, video
 from rekv.sources.duplicates import DEFAULT_THRESHOLD, MAX_SPAN, Duplicates, difference, tiles
 from rekv.world import Renderer, Scene
-from rekv.world.shapes import COLORS, PALETTE, SHAPES, shape_mask
+from rekv.world.film import FILM_HEIGHT, FILM_WIDTH
+from rekv.world.shapes import COLORS, PALETTE, RADIUS, SHAPES, inside
 
 Float = NDArray[np.float32]
 
-WIDTH, HEIGHT = 640, 360  # pixels
-SCALE = 14  # the world's 48 x 14 = 672 pixels are cropped
+WIDTH, HEIGHT = 640, 360  # pixels: the lower part of the world's picture, without its clock
 FPS, SAMPLE_FPS = 2, 1
 CYCLE, SHOWN = 20, 4  # seconds from one event to the next, and of it those with its object: the last ones
+SAMPLES = 8  # per pixel and axis, for smooth edges
 SIZES = (0.01, 0.02, 0.04, 0.08)  # width of an object as a share of the picture's
 FAINT = 30.0  # levels by which a faint object is lighter than the background, or darker
 LIGHT = 15.0, 160.0  # levels by which the light rises and falls where it changes, seconds of a period
@@ -78,8 +78,7 @@ class Thing:
     @classmethod
     def draw(cls, rng: np.random.Generator, background: Float, size: float, *, faint: bool, moves: bool) -> "Thing":
         side = max(2, round(size * WIDTH))
-        large = shape_mask(SHAPES[rng.integers(len(SHAPES))], "large", 4)[..., 0]
-        cover = np.asarray(PIL.fromarray(large).resize((side, side), PIL.Resampling.BOX))[..., None]
+        cover = mask(SHAPES[rng.integers(len(SHAPES))], side)
         x0, x1 = rng.uniform(0, WIDTH - side, 2)
         y0, y1 = rng.uniform(0, HEIGHT - side, 2)
         color = np.array(PALETTE[COLORS[rng.integers(len(COLORS))]], np.float32)
@@ -95,13 +94,22 @@ class Thing:
         behind[:] = behind * (1 - self.cover) + self.color * self.cover
 
 
+def mask(kind: str, side: int) -> Float:
+    """Return how much of each pixel a shape of this width covers, 0 to 1: (side, side, 1)."""
+    at = ((np.arange(side * SAMPLES) + 0.5) / (side * SAMPLES) * 2 - 1) * RADIUS["large"]
+    covered: Float = (
+        inside(kind, "large", at[None, :], at[:, None]).reshape(side, SAMPLES, side, SAMPLES).mean((1, 3), np.float32)
+    )
+    return covered[..., None]
+
+
 class Film:
     """Events with objects of one size, under one condition."""
 
     def __init__(self, rng: np.random.Generator, size: float, noise: float, light: bool, events: int) -> None:
         self.size, self.noise, self.light = size, noise, light
         scene = Scene.draw(rng, 1, [])
-        self._background = Renderer(scene, SCALE).picture(0)[-HEIGHT:, :WIDTH].astype(np.float32)
+        self._background = Renderer(scene, FILM_WIDTH, FILM_HEIGHT).picture(0)[-HEIGHT:, :WIDTH].astype(np.float32)
         self._things = [
             Thing.draw(rng, self._background, size, faint=i % 2 == 1, moves=i // 2 % 2 == 1) for i in range(events)
         ]

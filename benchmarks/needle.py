@@ -2,8 +2,13 @@
 
     python benchmarks/needle.py --frames 600 --json needle.json --plot needle.png
 
-Every stream is drawn by `rekv.world.needle_stream`, encoded by the engine with the built-in model, and asked
-16 questions (2 of each of 8 types) at its end, when all that they ask for has left the window. Methods:
+Every stream is encoded by the engine with the built-in model and asked at its end, when all that is asked for has left
+the window. It is drawn from one of two sets:
+
+    base      `rekv.world.needle_stream`: 8 types of question, 2 of each; every needle is unique
+    hard      `rekv.world.hard_stream`: 9 types, 1 of each; every needle is among things that it can be mistaken for
+
+Methods:
 
     internal  every layer retrieves the frames that its own question query likes best (the paper's)
     recent    the newest frames
@@ -21,7 +26,7 @@ import json
 import logging
 import platform
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
@@ -35,15 +40,31 @@ from frame_choice import CHOOSERS
 from needle_scores import Result, judge, summary
 
 import rekv
-from rekv.world import NEEDLE_TYPES, NeedleStream, needle_stream
+from rekv.world import HARD_TYPES, NEEDLE_TYPES, NeedleStream, QuestionType, hard_stream, needle_stream
 
 log = logging.getLogger("needle")
+
+
+@dataclass(frozen=True, slots=True)
+class StreamSet:
+    """Streams of one kind."""
+
+    draw: Callable[..., NeedleStream]  # (randomness, frames, per_type=...)
+    types: Sequence[QuestionType]
+    per_type: int  # questions of each type in a stream, unless told otherwise
+
+
+SETS = {
+    "base": StreamSet(needle_stream, NEEDLE_TYPES, per_type=2),
+    "hard": StreamSet(hard_stream, HARD_TYPES, per_type=1),  # 2 of each need 1,000 frames
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
     """What to measure, and with which settings."""
 
+    set: StreamSet
     frames: int
     per_type: int
     methods: tuple[str, ...]
@@ -63,6 +84,7 @@ def main() -> None:
     found = {method: summary(*results) for method, results in measure(model, work).items()}
     report = {
         "methods": found,
+        "set": args.set,
         "frames": work.frames,
         "retrieve_size": work.retrieve_size,
         "seeds": args.seeds,
@@ -80,11 +102,12 @@ def main() -> None:
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--set", choices=SETS, default="base", help="which streams (default: base)")
     parser.add_argument("--frames", type=int, default=600, help="length of each stream (default: 600)")
     parser.add_argument("--json", type=Path, help="write all figures here")
     parser.add_argument("--plot", type=Path, help="draw accuracy and recall by type here (needs matplotlib)")
     parser.add_argument("--questions", type=int, default=300, help="at least so many (default: 300)")
-    parser.add_argument("--per-type", type=int, default=2, help="questions of each type in a stream: 1 or 2")
+    parser.add_argument("--per-type", type=int, help="questions of each type in a stream: 1 or 2 (default: the set's)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3], help="streams are drawn from these in turn")
     parser.add_argument("--methods", type=methods, default=tuple(CHOOSERS), help=f"of {','.join(CHOOSERS)}")
     parser.add_argument("--full-streams", type=int, help="limit `full`, whose work grows with the square of the length")
@@ -103,11 +126,14 @@ def methods(text: str) -> tuple[str, ...]:
 
 
 def plan(args: argparse.Namespace, model: rekv.Model) -> Work:
-    count = ceil(args.questions / (len(NEEDLE_TYPES) * args.per_type))
+    streams = SETS[args.set]
+    per_type = streams.per_type if args.per_type is None else args.per_type
+    count = ceil(args.questions / max(len(streams.types) * per_type, 1))
     seeds = args.seeds
     return Work(
+        set=streams,
         frames=args.frames,
-        per_type=args.per_type,
+        per_type=per_type,
         methods=args.methods,
         streams=tuple((seeds[i % len(seeds)], i // len(seeds)) for i in range(count)),
         full_streams=count if args.full_streams is None else min(args.full_streams, count),
@@ -123,7 +149,7 @@ def measure(model: rekv.Model, work: Work) -> dict[str, tuple[list[Result], list
     """Ask by every method: its results, and the seconds per frame that each of its streams took to encode."""
     measured: dict[str, tuple[list[Result], list[float]]] = {method: ([], []) for method in work.methods}
     for i, drawn_from in enumerate(work.streams):
-        stream = needle_stream(np.random.default_rng(drawn_from), work.frames, per_type=work.per_type)
+        stream = work.set.draw(np.random.default_rng(drawn_from), work.frames, per_type=work.per_type)
         for names, n_local in passes(model, work, full=i < work.full_streams):
             session, seconds = encode(model, stream, n_local)
             for name in names:

@@ -58,8 +58,8 @@ def _title(report: dict[str, Any]) -> str:
     short = {name: one["questions"] for name, one in report["methods"].items() if one["questions"] < questions}
     but = "".join(f" ({name}: {n})" for name, n in short.items())
     return (
-        f"{report['frames']:,} frames, {questions} questions{but}, {report['retrieve_size']} frames read, "
-        f"window of {report['settings']['window_frames']} frames"
+        f"{report['set']} set: {report['frames']:,} frames, {questions} questions{but}, "
+        f"{report['retrieve_size']} frames read, window of {report['settings']['window_frames']} frames"
     )
 
 

@@ -7,7 +7,7 @@ from statistics import fmean, median
 from typing import Any
 
 from rekv.core import Answer
-from rekv.world import NEEDLE_TYPES, Question
+from rekv.world import Question
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +49,8 @@ def summary(results: Sequence[Result], encode_seconds_per_frame: Sequence[float]
         "past": {**shares(past), "chance": round(fmean(r.chance for r in past), 4)} if past else None,
         "per_type": {
             type: {**shares(of_type), "chance": round(fmean(r.chance for r in of_type), 4)}
-            for type in NEEDLE_TYPES
-            if (of_type := [r for r in results if r.type == type])
+            for type in dict.fromkeys(r.type for r in results)
+            for of_type in [[r for r in results if r.type == type]]
         },
         "ms_per_question": round(median(r.seconds for r in results) * 1e3, 2),
         "encode_ms_per_frame": round(median(encode_seconds_per_frame) * 1e3, 3),

@@ -56,7 +56,7 @@ class BlockShape:
 SHAPES = {
     "llava_ov_7b": BlockShape(28, 4, 196, 128),
     "llava_ov_0.5b": BlockShape(24, 2, 196, 64),
-    "builtin": BlockShape(4, 2, 9, 32, torch.float32),
+    "builtin": BlockShape(4, 2, 16, 32, torch.float32),
 }
 
 

@@ -15,6 +15,7 @@ from rekv.store.codecs import CODECS
 from rekv.store.folder import SessionFolder
 from rekv.store.writer import SEGMENT_BYTES, SEGMENT_SLOTS
 from rekv.world import Renderer, Scene
+from rekv.world.film import FILM_HEIGHT, FILM_WIDTH
 
 SAMPLE_FPS = 0.5
 FRAMES_PER_HOUR = 1800
@@ -83,9 +84,9 @@ def static_scene(cycles: int) -> Iterator[Frame]:
 
 
 def background() -> Image:
-    """A picture of the built-in world without things in it."""
+    """The lower part of a picture of the built-in world, without things and clock."""
     scene = Scene.draw(np.random.default_rng(0), 1, [])
-    return Renderer(scene, 14).picture(0)[-HEIGHT:, :WIDTH]
+    return Renderer(scene, FILM_WIDTH, FILM_HEIGHT).picture(0)[-HEIGHT:, :WIDTH]
 
 
 def _levels(picture: NDArray[np.float32]) -> Image:

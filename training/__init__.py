@@ -1,6 +1,5 @@
-"""How the next built-in model is made: `python -m training` trains it on the world of `training.world` and exports it.
+"""How the built-in model is made: `python -m training` trains it on the world of `rekv.world` and exports it.
 
-world/         a fixed camera on drawn scenes, questions about them, streams with hidden things
 settings.py    everything that decides a run
 models.py      the architectures, stock classes of transformers with new weights
 words.py       the tokenizer

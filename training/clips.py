@@ -8,10 +8,10 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
-from training.world import Event, Scene, render_clip
-from training.world.background import draw_background
-from training.world.event import draw_event, draw_length
-from training.world.shapes import CARD, COLORS, HEIGHT, INPUT, KINDS, SIZES, WIDTH
+from rekv.world import Event, Scene, render_clip
+from rekv.world.background import draw_background
+from rekv.world.event import draw_event, draw_length
+from rekv.world.shapes import CARD, COLORS, HEIGHT, INPUT, KINDS, SIZES, WIDTH
 
 GRID = 4  # tokens of a frame, down and across
 TOKENS = GRID * GRID

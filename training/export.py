@@ -11,9 +11,9 @@ import torch
 import transformers
 from transformers import PreTrainedTokenizerBase
 
+from rekv.world.shapes import INPUT
 from training.models import DUAL_WORDS, Model
 from training.settings import Settings
-from training.world.shapes import INPUT
 
 _PICTURES = {
     "do_convert_rgb": True,
@@ -51,8 +51,8 @@ def export_dual_encoder(folder: Path, model: Model, tokenizer: PreTrainedTokeniz
     _write(folder / "preprocessor_config.json", _PICTURES | {"image_processor_type": "SiglipImageProcessor"})
 
 
-def record(folder: Path, settings: Settings, minutes: dict[str, float]) -> None:
-    """Write what made the checkpoint: revision, settings, seeds, versions and minutes."""
+def record(folder: Path, settings: Settings, minutes: dict[str, float], device: torch.device) -> None:
+    """Write what made the checkpoint: revision, settings, seeds, versions, minutes and on what."""
     made = {
         "revision": revision(),
         "settings": asdict(settings),
@@ -61,7 +61,7 @@ def record(folder: Path, settings: Settings, minutes: dict[str, float]) -> None:
             "torch": torch.__version__,
             "transformers": transformers.__version__,
         },
-        "machine": platform.machine(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine(),
         "minutes": minutes,
     }
     _write(folder / "training.json", made)

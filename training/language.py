@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
+from rekv.world.event import pick
 from training.clips import UNSAID
 from training.loop import weight_groups
 from training.models import Model
@@ -24,7 +25,6 @@ from training.reading import Look, Read, frame_features, matches, read
 from training.settings import Course, Settings
 from training.team import Team
 from training.words import INIT_PROMPT
-from training.world.event import pick
 
 _FAR = 3000  # tokens by which a clip may be moved along its stream
 _FIRST_SCALE, _SCALE_UNIT, _SCALE_PACE = 4.0, 32.0, 5.0

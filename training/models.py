@@ -16,8 +16,8 @@ from transformers import (
     SiglipVisionConfig,
 )
 
+from rekv.world.shapes import INPUT
 from training.settings import Settings
-from training.world.shapes import INPUT
 
 # transformers declares what its models and their configurations have in ways that no type checker accepts.
 Model = Any

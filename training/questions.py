@@ -7,11 +7,11 @@ import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from rekv.world import TYPES, Question, QuestionType, Scene, clip_question, render_clip
+from rekv.world.event import pick
+from rekv.world.shapes import COLORS, INPUT, KINDS
 from training.clips import MOST_THINGS, UNSAID, Numbers, contents, spoil
 from training.words import END, START
-from training.world import TYPES, Question, QuestionType, Scene, clip_question, render_clip
-from training.world.event import pick
-from training.world.shapes import COLORS, INPUT, KINDS
 
 ANY = -1  # kind or colour that a question leaves open
 NOBODY = -2  # fills up the subjects of a question that has fewer

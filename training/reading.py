@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
+from rekv.world import TYPES
 from training.clips import TOKENS
 from training.models import Model
 from training.questions import ANY, Clips
-from training.world import TYPES
 
 _NOW = TYPES.index("now")
 

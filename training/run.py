@@ -67,4 +67,4 @@ def train(team: Team, settings: Settings, out: Path) -> None:
         export_video_llm(out / "tiny", model, tokenizer())
         export_dual_encoder(out / "tiny_dual", dual, tokenizer())
         for folder in ("tiny", "tiny_dual"):
-            record(out / folder, settings, minutes)
+            record(out / folder, settings, minutes, team.device)

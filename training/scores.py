@@ -21,13 +21,13 @@ from transformers import LlavaOnevisionForConditionalGeneration, PreTrainedToken
 from transformers.models.auto.tokenization_auto import AutoTokenizer
 
 from rekv import video
+from rekv.world import TYPES, QuestionType, Scene, clip_question, render_clip, render_film
+from rekv.world.shapes import INPUT
 from training.clips import UNSAID, Bytes
 from training.models import Model
 from training.questions import Writer, batch
 from training.reading import Look, frame_features, read
 from training.words import INIT_PROMPT
-from training.world import TYPES, QuestionType, Scene, clip_question, render_clip, render_film
-from training.world.shapes import INPUT
 
 SEEDS = (101, 102, 103)
 FRAMES = 16

@@ -12,13 +12,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from rekv.world.shapes import COLORS, KINDS, SIZES
 from training.clips import TOKENS, UNSAID, Pictures, draw_pictures
 from training.loop import weight_groups
 from training.models import Model
 from training.reading import frame_features
 from training.settings import Settings
 from training.team import Team
-from training.world.shapes import COLORS, KINDS, SIZES
 
 _CLOCK_TOKENS = 2  # the first of a picture, over which the clock lies
 _EMPTY = 0.15  # weight of tokens with nothing on them: most have

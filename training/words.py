@@ -4,7 +4,7 @@ from tokenizers import Regex, Tokenizer, decoders, normalizers, pre_tokenizers
 from tokenizers import models as pieces
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from training.world import vocabulary
+from rekv.world import vocabulary
 
 PAD, START, END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 _SPECIAL = (PAD, START, END, "<image>", "<video>", "<unk>")

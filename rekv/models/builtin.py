@@ -1,4 +1,4 @@
-"""The model that comes with rekv: a LLaVA-OneVision of 2.2 M parameters, trained on rekv's own drawn world.
+"""The model that comes with rekv: a LLaVA-OneVision of 3.3 M parameters, trained on rekv's own drawn world.
 
 It makes everything work on a CPU with no network, and proves the pipeline. It knows nothing of real video.
 """
@@ -21,9 +21,9 @@ FOLDER = Path(__file__).parent / "tiny"
 
 
 class Tiny(LlavaOnevision):
-    """The built-in model: 9 tokens per frame of 48 x 48, one frame per second, a window of 28 frames."""
+    """The built-in model: 16 tokens per frame of 64 x 64, one frame per second, a window of 32 frames."""
 
-    encode_defaults = EncodeConfig(sample_fps=1.0, n_local=256, frames_per_call=16)
+    encode_defaults = EncodeConfig(sample_fps=1.0, n_local=512, frames_per_call=16)
     ask_defaults = AskConfig(retrieve_size=8, max_new_tokens=24)
 
     @property

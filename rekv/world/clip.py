@@ -1,125 +1,175 @@
 """Random questions about a short clip: what the built-in model was trained and is checked on."""
 
-from collections.abc import Sequence
+from bisect import bisect
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import accumulate
 
 import numpy as np
 
-from rekv.world.event import Event, pick, seen
+from rekv.world.askable import Askable, askable
+from rekv.world.event import pick, seen
+from rekv.world.phrasings import draw_phrasing
 from rekv.world.questions import (
-    MOST_COUNTED,
-    TYPES,
+    ABSENT_TYPES,
+    AbsentType,
     Question,
     QuestionType,
+    SubjectType,
     about,
     absent,
+    before,
+    caption,
     count,
-    draw_phrasing,
     now,
     order,
+    times,
+    when,
 )
-from rekv.world.shapes import CARD, COLORS, KINDS
+from rekv.world.scene import Scene
+from rekv.world.shapes import CARD, KINDS
+from rekv.world.splits import PAIRS, Pair, Split
 
-_WEIGHTS = {
+_WEIGHTS: dict[QuestionType, float] = {
     "color": 1.2,
     "shape": 1.2,
     "exist": 0.9,
-    "digit": 1.4,
-    "where": 1.3,
-    "order": 1.0,
+    "digit": 2.0,
+    "where": 1.1,
+    "order": 1.2,
     "now": 0.7,
-    "count": 0.9,
+    "count": 0.8,
     "size": 0.9,
-    "motion": 1.2,
+    "motion": 1.3,
+    "when": 1.1,
+    "times": 0.9,
+    "before": 1.1,
+    "absent": 0.8,
+    "caption": 4.0,  # few clips allow it
 }
-_SHARES = np.array([_WEIGHTS[type] for type in TYPES]) / sum(_WEIGHTS.values())
-_ATTEMPTS = 12
+_ABSENTS: tuple[AbsentType, ...] = tuple(type for type in ABSENT_TYPES if type != "exist")
+_NOT_SEEN = 0.2  # share of count questions about a kind that was not there
+_ALIKE = 0.5  # share of absent things of a kind or colour that was there
+_KEPT = 8  # scenes of which what can be asked is remembered
 
 
-def clip_question(rng: np.random.Generator, events: Sequence[Event], n_frames: int) -> Question:
-    """Draw a question about the frames [0, n_frames) that has one true answer."""
-    events = seen(events, n_frames)
-    for _ in range(_ATTEMPTS):
-        type = TYPES[rng.choice(len(TYPES), p=_SHARES)]
-        question = _attempt(rng, type, events, n_frames)
-        if question:
-            return question
-    return now(events, n_frames - 1)
+@dataclass(frozen=True, slots=True)
+class _Clip:
+    """What the questions about a scene have in common."""
+
+    askable: dict[SubjectType, list[Askable]]
+    types: tuple[QuestionType, ...]  # of which there is something to ask
+    weights: tuple[float, ...]  # running sums of their weights
+    alike: tuple[Pair, ...]  # never seen, but another thing of the kind or colour was
+    unlike: tuple[Pair, ...]  # nor was anything of the kind or colour
+    kinds: frozenset[str]  # seen
 
 
-def _attempt(rng: np.random.Generator, type: QuestionType, events: Sequence[Event], n_frames: int) -> Question | None:
-    """Draw a question of this type, or None if the drawn subject does not allow one."""
-    phrasing = draw_phrasing(rng, type)
-    if not events and type not in ("now", "exist", "count"):
-        return None
-    subject = pick(rng, events) if events else None
-    if type == "now":
-        return now(events, n_frames - 1, phrasing=phrasing)
-    if type == "count":
-        return _count(rng, subject, events, n_frames, phrasing)
-    if type == "exist":
-        return _exist(rng, subject, events, n_frames, phrasing)
-    if type == "digit":
-        cards = [event for event in events if event.kind == CARD]
-        subject = pick(rng, cards) if cards else None
-    if subject is None:
-        return None
-    if type == "order":
-        return _order(rng, subject, events, n_frames, phrasing)
-    if not is_clear(type, subject, events, n_frames):
-        return None
-    return about(type, subject, n_frames=n_frames, phrasing=phrasing)
+def clip_question(
+    rng: np.random.Generator,
+    scene: Scene,
+    *,
+    type: QuestionType | None = None,
+    phrasings: Split = "known",
+    pairs: Split = "known",
+) -> Question:
+    """Draw a question about a whole scene that has one true answer: of a random type, or of this one.
+
+    If nothing allows a question of this type it is "now", what is on screen in the last frame. `phrasings`,
+    `pairs`: which side of the splits words, and things that never appeared, are taken from.
+    """
+    clip = _clip(scene, pairs)
+    if type is None:
+        type = clip.types[bisect(clip.weights, rng.random() * clip.weights[-1])]
+    if type == "absent":
+        question = _absent(rng, clip, phrasings)
+    elif type == "exist" and (rng.random() < 0.5 or not clip.askable["exist"]):
+        question = _never(rng, "exist", clip, phrasings)
+    elif type == "count":
+        question = _count(rng, scene, clip, phrasings)
+    elif type == "now":
+        question = None
+    else:
+        question = _ask(rng, type, scene, clip, phrasings)
+    if question:
+        return question
+    return now(scene.events, scene.n_frames - 1, phrasing=draw_phrasing(rng, "now", phrasings))
 
 
-def is_clear(type: QuestionType, subject: Event, events: Sequence[Event], n_frames: int) -> bool:
-    """Say whether a question of this type about a thing means only that thing and makes sense for it."""
-    same_kind = [event for event in events if event.kind == subject.kind]
-    same_color = [event for event in events if event.color == subject.color]
-    same_name = [event for event in same_kind if event.color == subject.color]
+def ask(type: SubjectType, subject: Askable, scene: Scene, phrasing: str | None = None) -> Question:
+    """Return the question of a type that `askable` said can be asked about these things."""
+    n_frames, events, occasion = scene.n_frames, subject.events, subject.occasion
     match type:
-        case "color":
-            return len(same_kind) == 1
-        case "shape":
-            return len(same_color) == 1
-        case "where":
-            return len(same_name) == 1 and not subject.moves
-        case "size":
-            return len(same_name) == 1 and subject.kind != CARD
-        case "motion":
-            return len(same_name) == 1 and 0 <= subject.start and subject.stop <= n_frames
+        case "when":
+            clock = scene.clock(events[0].start)
+            return when(events[0], clock, n_frames=n_frames, phrasing=phrasing, occasion=occasion)
+        case "order":
+            return order(events[0], events[1], n_frames=n_frames, phrasing=phrasing)
+        case "before":
+            return before(events[0], events[1], n_frames=n_frames, phrasing=phrasing)
+        case "times":
+            return times(events, n_frames, phrasing=phrasing)
+        case "caption":
+            return caption(events, n_frames, phrasing=phrasing)
+        case "count":
+            return count(events, events[0].kind, n_frames, phrasing=phrasing)
         case _:
-            return len(same_name) == 1
+            return about(type, events[0], n_frames=n_frames, phrasing=phrasing, occasion=occasion)
 
 
-def _order(
-    rng: np.random.Generator, subject: Event, events: Sequence[Event], n_frames: int, phrasing: int
-) -> Question | None:
-    if len(events) < 2:
+@lru_cache(_KEPT)
+def _clip(scene: Scene, pairs: Split) -> _Clip:
+    events = seen(scene.events, scene.n_frames)
+    found = askable(events, scene.n_frames)
+    kinds, colors = frozenset(event.kind for event in events), {event.color for event in events}
+    shown = {(event.color, event.kind) for event in events}
+    never = sorted(PAIRS[pairs] - shown)
+    alike = tuple(pair for pair in never if pair[0] in colors or pair[1] in kinds)
+    unlike = tuple(pair for pair in never if not (pair[0] in colors or pair[1] in kinds))
+    possible: set[QuestionType] = {"exist", "now", "count", "absent"}
+    possible.update(type for type, subjects in found.items() if subjects)
+    types = tuple(type for type in _WEIGHTS if type in possible)
+    return _Clip(found, types, tuple(accumulate(_WEIGHTS[type] for type in types)), alike, unlike, kinds)
+
+
+def _ask(rng: np.random.Generator, type: SubjectType, scene: Scene, clip: _Clip, phrasings: Split) -> Question | None:
+    subjects = clip.askable[type]
+    if not subjects:
         return None
-    other = pick(rng, events)
-    together = max(subject.start, 0) == max(other.start, 0)
-    clear = all(is_clear("order", event, events, n_frames) for event in (subject, other))
-    return None if together or not clear else order(subject, other, n_frames=n_frames, phrasing=phrasing)
+    if type in ("times", "count"):  # more are as frequent as one, where they can be
+        number = pick(rng, sorted({len(subject.events) for subject in subjects}))
+        subjects = [subject for subject in subjects if len(subject.events) == number]
+    return ask(type, pick(rng, subjects), scene, draw_phrasing(rng, type, phrasings))
 
 
-def _count(
-    rng: np.random.Generator, subject: Event | None, events: Sequence[Event], n_frames: int, phrasing: int
-) -> Question | None:
-    kind = subject.kind if subject and rng.random() < 0.8 else pick(rng, KINDS)
-    question = count(events, kind, n_frames, phrasing=phrasing)
-    return question if int(question.answer) <= MOST_COUNTED else None
+def _count(rng: np.random.Generator, scene: Scene, clip: _Clip, phrasings: Split) -> Question | None:
+    unseen = [kind for kind in KINDS if kind not in clip.kinds]
+    if unseen and (not clip.askable["count"] or rng.random() < _NOT_SEEN):
+        return count((), pick(rng, unseen), scene.n_frames, phrasing=draw_phrasing(rng, "count", phrasings))
+    return _ask(rng, "count", scene, clip, phrasings)
 
 
-def _exist(
-    rng: np.random.Generator, subject: Event | None, events: Sequence[Event], n_frames: int, phrasing: int
-) -> Question | None:
-    if subject and rng.random() < 0.5:
-        return about("exist", subject, n_frames=n_frames, phrasing=phrasing)
-    kind, color = pick(rng, KINDS), pick(rng, COLORS)
-    if subject:  # a "no" is harder to say when half of it is true
-        if rng.random() < 0.5:
-            kind = subject.kind
-        elif rng.random() < 0.7:
-            color = subject.color
-    if any(event.name == f"{color} {kind}" for event in events):
+def _absent(rng: np.random.Generator, clip: _Clip, phrasings: Split) -> Question | None:
+    return _never(rng, pick(rng, _ABSENTS), clip, phrasings)
+
+
+def _never(rng: np.random.Generator, type: AbsentType, clip: _Clip, phrasings: Split) -> Question | None:
+    """Ask about what never appeared; that is harder to say when half of it did."""
+    first, second = (clip.alike, clip.unlike) if rng.random() < _ALIKE else (clip.unlike, clip.alike)
+    pairs = _suitable(type, first, clip) or _suitable(type, second, clip)
+    if not pairs:
         return None
-    return absent(color, kind, phrasing=phrasing)
+    color, kind = pick(rng, pairs)
+    return absent(type, color, kind, phrasing=draw_phrasing(rng, type, phrasings))
+
+
+def _suitable(type: AbsentType, pairs: tuple[Pair, ...], clip: _Clip) -> tuple[Pair, ...] | list[Pair]:
+    match type:
+        case "digit":
+            return [pair for pair in pairs if pair[1] == CARD]
+        case "size":
+            return [pair for pair in pairs if pair[1] != CARD]
+        case "color":  # it names the kind only
+            return [pair for pair in pairs if pair[1] not in clip.kinds]
+        case _:
+            return pairs

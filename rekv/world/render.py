@@ -1,108 +1,125 @@
-"""Pictures of a scene: at the world's own 48 x 48 pixels, as the built-in model was trained on, or larger."""
+"""Pictures of a scene: as small as the model sees them, or as large as a camera's."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
 import numpy as np
 
 from rekv.core import Frame, Image
 from rekv.errors import ConfigError
+from rekv.world.background import view
 from rekv.world.event import Event
-from rekv.world.scene import NOISES, Background, Scene
-from rekv.world.shapes import CARD, CARD_HEIGHT, CARD_WIDTH, SIDE, Float, digit_mask, shape_mask
+from rekv.world.light import lamps, light
+from rekv.world.overlay import Clock
+from rekv.world.scene import NOISES, Scene
+from rekv.world.shapes import CARD, HEIGHT, INPUT, WIDTH, Float, frozen
+from rekv.world.sprite import has_dark_ink, sprite
 
 _NOISE = 2.5  # standard deviation of the sensor's noise, of 255
 _NOISE_SEED = 123  # the sensor is the same in every scene
-_DARK_INK, _LIGHT_INK = 20.0, 250.0
+_NOISE_STEP = 7  # pixels between two of its patterns, which are parts of a larger one
+_SIDES = 8  # patterns in a row
+_FINEST = 4  # pixels per unit, from which on things are put at whole pixels
+_PHASES = 4  # below that, positions within a pixel
+_CAST = 0.55  # share of the light's colour that things take on: theirs must be told by night, too
 
 
 class Renderer:
-    """Draws a scene with `scale` pixels per pixel of the world: larger pictures are sharper, nothing else.
+    """Draws a scene in any size; the world is 64 x 48 units, and other shapes than 4:3 show it squashed.
 
-    At scale 1 things move in whole pixels and only whole times are the world's frames; at larger scales
-    a time between two frames shows the movement between them.
+    A time between two frames shows the movement between them.
     """
 
-    def __init__(self, scene: Scene, scale: int = 1) -> None:
-        if scale < 1:
-            raise ConfigError(f"scale is {scale}; it must be at least 1 (pixels per pixel of the world)")
+    def __init__(self, scene: Scene, width: int = INPUT, height: int = INPUT) -> None:
+        """`width` and `height` in pixels. Raises `ConfigError` if one is below 1."""
+        if min(width, height) < 1:
+            raise ConfigError(f"the picture's size is {width} x {height}; both must be at least 1 (pixels)")
         self.scene = scene
-        self.scale = scale
-        self._background = _background(scene.background, scale)
+        self.width, self.height = width, height
+        self._scale = (width / WIDTH, height / HEIGHT)
+        self._view = view(scene.background, width, height)
+        self._clock = Clock(width, height)
 
     def picture(self, time: float) -> Image:
-        """Return what the camera sees: uint8 RGB of shape (48 * scale, 48 * scale, 3).
+        """Return what the camera sees: uint8 RGB of shape (height, width, 3).
 
         `time` is in frames. Raises `ConfigError` if it is outside the scene.
         """
         if not 0 <= time < self.scene.n_frames:
             raise ConfigError(f"time is {time}; it must be at least 0 and below {self.scene.n_frames} (frames)")
-        noise = _enlarged(_noise()[self.scene.noise[int(time)]], self.scale)
-        canvas = self._background + noise
-        for event in self.scene.visible(time):
-            self._paint(canvas, event, time)
-        picture: Image = np.clip(canvas, 0, 255).astype(np.uint8)
+        picture: Image = self.pictures([time])[0]
         return picture
 
-    def _paint(self, canvas: Float, event: Event, time: float) -> None:
-        paint, cover = _sprite(event, self.scale)
-        height, width = cover.shape[:2]
-        x, y = event.position(time)
-        left = round(x * self.scale) - width // self.scale // 2 * self.scale
-        top = round(y * self.scale) - height // self.scale // 2 * self.scale
-        rows = slice(max(0, -top), min(height, len(canvas) - top))
-        columns = slice(max(0, -left), min(width, len(canvas) - left))
-        behind = canvas[max(0, top) : top + height, max(0, left) : left + width]
-        behind[:] = behind * (1 - cover[rows, columns]) + paint[rows, columns]
+    def pictures(self, times: Sequence[float]) -> Image:
+        """Return what the camera sees at these times, in frames: uint8 of shape (n, height, width, 3)."""
+        minutes = [self.scene.minute(time) for time in times]
+        colors, shine = light(minutes), lamps(minutes)
+        canvases = self._view.pixels * colors[:, :, None, None]
+        if self._view.glow is not None and shine.any():
+            canvases += self._view.glow * shine[:, None, None, None]
+            np.minimum(canvases, 255, out=canvases)
+        for canvas, time, minute, color in zip(canvases, times, minutes, colors, strict=True):
+            for event in self.scene.visible(time):
+                self._paint(canvas, event, time, color)
+            canvas += _noise(self.width, self.height, int(self.scene.noise[int(time)]))
+            self._clock.write(canvas, minute)
+        planes = canvases.clip(0, 255, out=canvases).astype(np.uint8)
+        pictures: Image = np.empty((len(times), self.height, self.width, 3), np.uint8)
+        for channel in range(3):
+            pictures[..., channel] = planes[:, channel]
+        return pictures
+
+    def _paint(self, canvas: Float, event: Event, time: float, color: Float) -> None:
+        (column, phase_x), (row, phase_y) = (
+            _pixel(at * scale, scale) for at, scale in zip(event.position(time), self._scale, strict=True)
+        )
+        card = event.kind == CARD
+        digit, ink, size = (event.digit, has_dark_ink(event.rgb), "") if card else (0, False, event.size)
+        thing = sprite(event.kind, size, digit, ink, self._scale, (phase_x, phase_y))
+        height, width = thing.keep.shape
+        left, top = column - thing.column, row - thing.row
+        rows = slice(max(0, -top), min(height, self.height - top))
+        columns = slice(max(0, -left), min(width, self.width - left))
+        place = (slice(max(0, top), max(0, top + height)), slice(max(0, left), max(0, left + width)))
+        behind = canvas[:, *place]
+        color = color * np.float32(_CAST) + color.sum() * np.float32((1 - _CAST) / 3)
+        rgb = np.array(event.rgb, np.float32) * color
+        painted = behind * thing.keep[rows, columns]
+        painted += rgb[:, None, None] * thing.tint[rows, columns]
+        painted += color[:, None, None] * thing.add[rows, columns]
+        if event.path == "hide" and self._view.wall is not None:
+            painted += (behind - painted) * self._view.wall[place]
+        behind[:] = painted
 
 
-def frames(scene: Scene) -> Iterator[Frame]:
-    """Yield the scene's frames in the world's own size, one a second, one picture in memory at a time."""
-    renderer = Renderer(scene)
+def frames(scene: Scene, width: int = INPUT, height: int = INPUT) -> Iterator[Frame]:
+    """Yield the scene's frames, one a second and one picture in memory at a time; by default as the model sees them."""
+    renderer = Renderer(scene, width, height)
     for time in range(scene.n_frames):
         yield Frame(renderer.picture(time), float(time))
 
 
 def render_clip(scene: Scene) -> Image:
-    """Return all pictures of a short scene at once: uint8 of shape (n_frames, 48, 48, 3)."""
-    renderer = Renderer(scene)
-    return np.stack([renderer.picture(time) for time in range(scene.n_frames)])
+    """Return all pictures of a short scene at once, as the model sees them: uint8 of shape (n_frames, 64, 64, 3)."""
+    return Renderer(scene).pictures(range(scene.n_frames))
 
 
-@lru_cache(maxsize=64)
-def _sprite(event: Event, scale: int) -> tuple[Float, Float]:
-    """Return a thing's colour times its cover (height, width, 3) and the cover (height, width, 1), 0 to 1."""
-    rgb = np.array(event.rgb, np.float32)
-    if event.kind != CARD:
-        cover = shape_mask(event.kind, event.size, scale)
-        return rgb * cover, cover
-    digit = digit_mask(event.digit, scale)
-    ink = np.float32(_DARK_INK if rgb.mean() > 110 else _LIGHT_INK)
-    cover = np.ones((CARD_HEIGHT * scale, CARD_WIDTH * scale, 1), np.float32)
-    return rgb * (1 - digit) + ink * digit, cover
+def _pixel(at: float, scale: float) -> tuple[int, float]:
+    """Return the pixel that a position, in pixels, lies in, and where in it: 0 at its edge, below 1."""
+    if scale >= _FINEST:
+        return round(at), 0.0
+    steps = round(at * _PHASES)
+    return steps // _PHASES, steps % _PHASES / _PHASES
 
 
-@lru_cache(maxsize=1)
-def _noise() -> Float:
-    shape = (NOISES, SIDE, SIDE, 1)
-    return np.random.default_rng(_NOISE_SEED).normal(0, _NOISE, shape).astype(np.float32)
+def _noise(width: int, height: int, pattern: int) -> Float:
+    down, right = divmod(pattern, _SIDES)
+    rows, columns = slice(down * _NOISE_STEP, None), slice(right * _NOISE_STEP, None)
+    return _all_noise(width, height)[rows, columns][:height, :width]
 
 
-def _background(background: Background, scale: int) -> Float:
-    side = SIDE * scale
-    edge = 0.5 + (1 - 1 / scale) / (2 * (SIDE - 1))  # the slope spans the centres of the world's outer pixels
-    ramp = np.linspace(-edge, edge, side, dtype=np.float32)
-    down, right = background.slope
-    picture = np.empty((side, side, 3), np.float32)
-    picture[:] = background.color
-    picture += ramp[:, None, None] * np.float32(down) + ramp[None, :, None] * np.float32(right)
-    for patch in background.patches:
-        rows = slice(max(patch.y, 0) * scale, (patch.y + patch.height) * scale)
-        columns = slice(max(patch.x, 0) * scale, (patch.x + patch.width) * scale)
-        picture[rows, columns] = patch.color
-    picture += _enlarged(background.texture, scale)
-    return picture.clip(0, 255)
-
-
-def _enlarged(pattern: Float, scale: int) -> Float:
-    return pattern.repeat(scale, 0).repeat(scale, 1)
+@lru_cache(maxsize=4)
+def _all_noise(width: int, height: int) -> Float:
+    margin = _NOISE_STEP * (NOISES // _SIDES)
+    noise = np.random.default_rng(_NOISE_SEED).standard_normal((height + margin, width + margin), np.float32)
+    return frozen(noise * np.float32(_NOISE))

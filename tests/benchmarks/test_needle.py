@@ -10,6 +10,7 @@ import pytest
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "needle.py"
 TYPES = {"color", "shape", "digit", "where", "size", "motion", "order", "exist"}
+HARD = ("digit", "where", "size", "motion", "order", "exist", "when", "times", "before")
 STREAMS = 4
 
 
@@ -38,6 +39,7 @@ def report(folder: Path) -> dict[str, Any]:
 
 
 def test_every_method_has_its_figures(report: dict[str, Any]) -> None:
+    assert report["set"] == "base"
     assert report["frames"] == 128
     assert report["retrieve_size"] == 8
     assert report["seeds"]
@@ -84,6 +86,21 @@ def test_the_plot_is_a_picture(report: dict[str, Any], folder: Path) -> None:
     with image.open(folder / "needle.png") as picture:
         assert picture.width > 1000
         assert len(picture.convert("RGB").getcolors(1 << 24)) > 5
+
+
+def test_the_hard_set_has_its_own_types(tmp_path: Path) -> None:
+    path, plot = tmp_path / "hard.json", tmp_path / "hard.png"
+    words = ("--set", "hard", "--frames", 520, "--questions", 9, "--methods", "internal,oracle")
+    run = needle(*words, "--json", path, "--plot", plot)
+    assert run.returncode == 0, run.stderr
+    report = json.loads(path.read_text())
+    assert report["set"] == "hard"
+    for found in report["methods"].values():
+        assert found["questions"] == 9
+        assert list(found["per_type"]) == list(HARD)
+    assert report["methods"]["oracle"]["recall_all"] == 1
+    assert all(type in run.stdout for type in HARD)
+    assert plot.read_bytes().startswith(b"\x89PNG")
 
 
 def test_what_cannot_be_measured_is_said() -> None:

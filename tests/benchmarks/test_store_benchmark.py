@@ -10,7 +10,7 @@ import pytest
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "store.py"
 FRAMES = 700
-FRAME_BYTES = 4 * 2 * 2 * 9 * 32 * 4  # of the built-in model
+FRAME_BYTES = 4 * 2 * 2 * 16 * 32 * 4  # of the built-in model
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,7 @@ def story() -> Story:
 def film(story: Story, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The story as a file that can also be read from a pipe."""
     path = tmp_path_factory.mktemp("film") / "scene.mkv"
-    render_film(path, story.scene, scale=4)
+    render_film(path, story.scene, width=256, height=192, fps=8)
     return path
 
 

@@ -100,7 +100,7 @@ def test_a_session_is_shown(run: Run, store: Path, film: Path) -> None:
         "architecture": "LlavaOnevisionForConditionalGeneration",
         "dtype": "float32",
     }
-    assert said["settings"]["n_local"] == 256
+    assert said["settings"]["n_local"] == 512
     assert said["frames"] == {"there": 75, "gone": 0, "damaged": 0, "appended": 75}
     assert (said["start"], said["end"]) == (0, 74)
     assert said["kv"] == "int4"
@@ -268,7 +268,7 @@ def test_what_sessions_go_on_with_is_never_pruned(run: Run, store: Path, film: P
     for name, appended, fps in (("hall", 75, 1), ("lobby", 150, 2)):
         left = frames(store, name)
         assert left == list(range(left[0], appended))
-        assert 28 <= len(left) < 64  # its window
+        assert 32 <= len(left) < 64  # its window
         assert run("ask", "--session", name, "What is on screen now?", "--store", store).exit_code == 0
         assert say(run, "verify", name, "--store", store)["ok"] is True
         told = run("ingest", film, "--session", name, "--store", store, "--start", 60, "--sample-fps", fps)

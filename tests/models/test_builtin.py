@@ -39,13 +39,13 @@ def test_it_has_a_name_too() -> None:
 
 def test_it_describes_itself(tiny: builtin.Tiny) -> None:
     assert str(tiny) == (
-        "tiny: LlavaOnevisionForConditionalGeneration, 2.2 M parameters, 4 layers, 9 tokens per frame, float32 on cpu"
+        "tiny: LlavaOnevisionForConditionalGeneration, 3.3 M parameters, 4 layers, 16 tokens per frame, float32 on cpu"
     )
 
 
 def test_its_settings_are_its_own(tiny: builtin.Tiny) -> None:
     assert tiny.encode_config.sample_fps == 1.0
-    assert tiny.encode_config.n_local == 256
+    assert tiny.encode_config.n_local == 512
     assert tiny.encode_config.frames_per_call == 16
     assert tiny.ask_config.retrieve_size == 8
     assert tiny.ask_config.max_new_tokens == 24
@@ -68,7 +68,7 @@ def test_frames_become_features(tiny: builtin.Tiny) -> None:
     rng = np.random.default_rng(0)
     images = [rng.integers(0, 256, (height, 64, 3), dtype=np.uint8) for height in (48, 96)]
     features = tiny.frame_features(tiny.pixels(images))
-    assert features.shape == (2, 9, 192)
+    assert features.shape == (2, 16, 256)
     assert features.isfinite().all()
 
 

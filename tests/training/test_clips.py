@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
+from rekv.world import Scene
+from rekv.world.shapes import COLORS, HEIGHT, INPUT, KINDS, WIDTH
 from training.clips import GRID, NOTHING, TOKENS, UNSAID, contents, draw_pictures, spoil
 from training.questions import frames_to_read
-from training.world import Scene
-from training.world.shapes import COLORS, HEIGHT, INPUT, KINDS, WIDTH
 
 N = 200
 
@@ -36,7 +36,7 @@ def test_a_things_token_lies_where_it_is_drawn() -> None:
     rng = np.random.default_rng(2)
     from dataclasses import replace
 
-    from training.world import render_clip
+    from rekv.world import render_clip
 
     checked = 0
     for _ in range(12):
@@ -71,7 +71,7 @@ def test_spoilt_pictures_are_the_same_scenes() -> None:
 
 @pytest.mark.parametrize("size", [2, 4, 8, 16, 20])
 def test_a_question_reads_what_shows_its_answer(size: int) -> None:
-    from training.world import clip_question
+    from rekv.world import clip_question
 
     rng = np.random.default_rng(5)
     for _ in range(60):

@@ -5,13 +5,13 @@ import pytest
 import torch
 from transformers import LlavaOnevisionForConditionalGeneration, PreTrainedTokenizerBase
 
+from rekv.world import Scene, clip_question
 from training.clips import TOKENS
 from training.models import video_llm
 from training.questions import Clips, Writer, batch, draw_clips
 from training.reading import Look, Read, frame_features, matches, read
 from training.settings import Settings
 from training.words import INIT_PROMPT, tokenizer
-from training.world import Scene, clip_question
 
 FRAMES = 5
 

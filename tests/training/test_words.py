@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from transformers import AutoTokenizer
 
+from rekv.world import Scene, clip_question
 from training.words import INIT_PROMPT, tokenizer
-from training.world import Scene, clip_question
 
 
 def test_no_question_or_answer_has_an_unknown_word() -> None:

@@ -5,8 +5,11 @@ import pytest
 
 from rekv.errors import ConfigError
 from rekv.world import NEEDLE_TYPES, Event, NeedleStream, Question, needle_stream
+from rekv.world.background import BACKGROUNDS
 from rekv.world.needle import TAIL
+from rekv.world.phrasings import HELD_OUT_TEMPLATES, TEMPLATES
 from rekv.world.shapes import CARD
+from tests.world.witness import truth, watch
 
 SEEDS = range(20)
 LENGTHS = {1: 300, 2: 600}
@@ -87,7 +90,8 @@ def test_answers_are_true_of_the_needles(seed: int) -> None:
             case "motion":
                 assert found[0].origin in question.answer
                 assert found[0].target in question.answer
-                assert ("moved" in question.answer) == found[0].moves
+                assert ("moved" in question.answer) == (found[0].path == "move")
+                assert found[0].path != "hide"
             case "order":
                 assert [event.name in question.text for event in found] == [True, True]
                 assert question.answer == f"the {min(found, key=lambda event: event.start).name}"
@@ -95,6 +99,14 @@ def test_answers_are_true_of_the_needles(seed: int) -> None:
                 shown = any(event.name in question.text for event in stream.events)
                 assert question.answer == ("yes" if shown else "no")
                 assert bool(question.evidence) == shown
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_witness_of_the_whole_stream_gives_the_same_answers(seed: int) -> None:
+    stream = draw(seed, 1 + seed % 2)
+    sightings = watch(stream.scene)
+    for question in stream.questions:
+        assert question.answer == truth(question, sightings, stream.scene.n_frames - 1), question.text
 
 
 def test_orders_and_existences_are_balanced() -> None:
@@ -111,6 +123,21 @@ def test_a_stream_is_full_of_distractors() -> None:
         tail = [event for event in stream.events if event.start >= 300 - TAIL]
         assert len(stream.events) > 45
         assert tail, "the window's own content is no easy hint"
+
+
+def test_held_out_words_and_backgrounds_can_be_asked_for() -> None:
+    usual, held_out = (
+        [needle_stream(np.random.default_rng(seed), 300, phrasings=split, backgrounds=split) for seed in range(10)]
+        for split in ("known", "held_out")
+    )
+    assert {stream.scene.background.family for stream in usual} <= {*BACKGROUNDS["known"]}
+    assert {stream.scene.background.family for stream in held_out} <= {*BACKGROUNDS["held_out"]}
+    for streams, templates in ((usual, TEMPLATES), (held_out, HELD_OUT_TEMPLATES)):
+        patterns = [
+            re.sub(r"\\{\w+\\}", r"[\\w ]*", re.escape(text)) for type in NEEDLE_TYPES for text in templates[type]
+        ]
+        for question in (question for stream in streams for question in stream.questions):
+            assert any(re.fullmatch(pattern, question.text) for pattern in patterns), question.text
 
 
 def test_a_longer_tail_can_be_asked_for() -> None:

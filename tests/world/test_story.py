@@ -5,6 +5,7 @@ import pytest
 
 from rekv.world import Story, demo_story
 from rekv.world.questions import now
+from tests.world.witness import truth, watch
 
 SEEDS = range(10)
 
@@ -31,7 +32,7 @@ def test_it_is_some_minutes_long_and_asks_often(story: Story) -> None:
     assert times[-1] < story.scene.n_frames
     types = [ask.question.type for ask in story.asks]
     assert types.count("order") == 1
-    assert set(types) >= {"now", "color", "shape", "digit", "where", "size", "motion", "exist"}
+    assert set(types) >= {"now", "color", "shape", "digit", "where", "size", "motion", "exist", "when", "times"}
 
 
 def test_only_the_past_is_asked_about(story: Story) -> None:
@@ -72,7 +73,27 @@ def test_answers_are_true_at_the_time_of_asking(story: Story) -> None:
                 assert [event.size for event in meant] == [question.answer]
             case "motion":
                 (event,) = meant
-                assert question.answer.endswith(f"moved from {event.origin} to {event.target}")
+                moved = f"moved from {event.origin} to {event.target}"
+                assert question.answer.endswith("hid behind the wall" if event.path == "hide" else moved)
+            case "when":
+                (event,) = meant
+                assert question.answer == f"at {story.scene.clock(event.start)}"
+            case "times":
+                assert question.answer == str(len(meant)) == "3"
+            case _:
+                pytest.fail(f"nothing checks {question.type}")
+
+
+def test_a_witness_up_to_the_time_of_asking_gives_the_same_answers(story: Story) -> None:
+    for ask in story.asks:
+        last = int(ask.time)
+        assert ask.question.answer == truth(ask.question, watch(story.scene, last + 1), last), ask.question.text
+
+
+def test_one_thing_hides_and_one_moves(story: Story) -> None:
+    answers = [ask.question.answer for ask in story.asks if ask.question.type == "motion"]
+    assert [answer.split()[-1] == "wall" for answer in answers] == [True, False]
+    assert " moved from " in answers[1]
 
 
 def test_both_answers_to_existence_occur(story: Story) -> None:
