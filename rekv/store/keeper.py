@@ -20,11 +20,12 @@ from rekv.errors import DamagedError, RekvError, SessionError, StoreError
 from rekv.memory.frames import FrameTable
 from rekv.memory.memory import Memory
 from rekv.store.catalog import FILE, LOCK, bump
+from rekv.store.codecs import AUTO
 from rekv.store.creation import create_folder, mend_sink, remove_orphans
 from rekv.store.files import Buffer, Files
 from rekv.store.fingerprint import Fingerprint
 from rekv.store.folder import Changes, SessionFolder
-from rekv.store.limits import keep_limits, kept_limits
+from rekv.store.limits import keep_limits, kept_limits, segment_bytes
 from rekv.store.maintenance import Maintenance
 from rekv.store.meta import SessionMeta
 from rekv.store.names import holds_session
@@ -64,6 +65,7 @@ class Keeper:
         self._maintenance: Maintenance | None = None  # of the last writer
         self._whole: FrameTable | None = None  # the memory's, with frames that could not be read for the moment
         self._unread: list[tuple[int, list[int]]] = []  # layer and frames whose representative keys could not be
+        self._codec = _codec(storage) if given is not None and "kv" in given else None  # that somebody chose
         self._lock = FileLock(path / LOCK, timeout=LOCK_SECONDS, thread_local=False)
         if holds_session(path):
             self._folder = SessionFolder(path, self._files)
@@ -355,7 +357,7 @@ class Keeper:
             tokens_per_frame=memory.tokens_per_frame,
             layers=tuple((layer.blocks.shape[1], layer.blocks.shape[3]) for layer in layers),
             dtype=str(layers[0].blocks.dtype).removeprefix("torch."),
-            codec=self.storage.kv,
+            codec=_codec(self.storage),
             created=time.time(),
         )
         try:
@@ -372,6 +374,8 @@ class Keeper:
         try:
             folder.meta.model.require_same(self._model, name)
             folder.meta.require_same_encoding(config, init_ids, name)
+            if self._codec is not None and self._codec != folder.meta.codec:
+                raise SessionError(f"{name} is stored as {folder.meta.codec}, not as {self._codec}: leave out kv")
             if self._folder is None:
                 self._folder = folder
                 self.load(memory)
@@ -402,10 +406,14 @@ class Keeper:
             self._folder = folder
         keep_limits(folder.catalog, self.storage)
         self._maintenance = Maintenance(folder, self.storage)
-        self._writer = Writer(folder, memory, self._maintenance)
+        self._writer = Writer(folder, memory, self._maintenance, segment_bytes(self.storage, folder.meta))
         self._writer.start()
         duplicates = meta.get("duplicates")
         return bytes.fromhex(duplicates) if duplicates else None
+
+
+def _codec(storage: StorageConfig) -> str:
+    return AUTO if storage.kv == "auto" else storage.kv
 
 
 def _sink(memory: Memory) -> list[tuple[Tensor, Tensor]]:

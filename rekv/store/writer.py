@@ -70,16 +70,17 @@ class Writer(threading.Thread):
         folder: SessionFolder,
         encoded: Encoded,
         maintenance: Maintenance,
-        *,
         segment_bytes: int | None = None,
     ) -> None:
+        """`segment_bytes`: of blocks in a segment, at most; never fewer than some frames."""
         super().__init__(name=f"rekv-write-{folder.path.name}", daemon=True)
         self._folder, self._encoded, self._meta = folder, encoded, folder.meta
         self.written = folder.frames  # frames below are in files, if not yet durable
         self.durable = folder.frames  # frames below are committed
         self.maintenance = maintenance
         least, most = SEGMENT_SLOTS
-        self._slots = min(most, max(least, (segment_bytes or SEGMENT_BYTES) // self._meta.bytes_per_frame))
+        nbytes = SEGMENT_BYTES if segment_bytes is None else min(segment_bytes, SEGMENT_BYTES)
+        self._slots = min(most, max(least, nbytes // self._meta.bytes_per_frame))
         self._changed = threading.Condition()
         self._commits: list[Commit] = []  # not yet written
         self._uncommitted: list[tuple[Commit, list[FrameRow]]] = []  # written, but not durable
