@@ -157,8 +157,11 @@ def _opened(
     known = info(sessions, name)
     if not known.frames:
         raise click.ClickException(f"Session {name} has no frames yet; wait until `rekv ingest` has read some.")
-    if known.frames == known.gone:
-        raise click.ClickException(f"Session {name} has no frames any more: all were removed. Ask another session.")
+    if known.frames == known.gone + known.damaged:
+        lost = f"{known.gone} of its frames were removed, {known.damaged} are damaged"
+        raise click.ClickException(
+            f"Session {name} has no frame left that can be read: {lost}. Restore it from a copy, or ask another."
+        )
     loaded = load_model(console, model or known.meta.model.name, device=device, dtype=dtype)
     config = _settings(loaded, settings)
     with silent("rekv.store.keeper"):  # answers say what is left out

@@ -41,7 +41,7 @@ def pin(name: str, start: float, end: float, remove: bool, store: str | None, as
         console.print(f"{counted(frames, 'frame')} of {format_span(start, end)}: kept, whatever is removed.")
     elif not remove:
         console.print(
-            f"There are no frames of {format_span(start, end)}: what was removed does not come back, and what is "
+            f"There are no frames of {format_span(start, end)}: what is gone does not come back, and what is "
             f"still to be read will be kept. `rekv show {name}` says what there is.",
             style="yellow",
         )

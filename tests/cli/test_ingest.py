@@ -427,8 +427,9 @@ def test_a_session_without_a_frame_left_answers_nothing(run: Run, film: Path, st
     assert "Session a: 75 frames are damaged and left out; none is left" in result.stdout
     assert json.loads(run("verify", "a", "--store", store, "--json").stdout)["damaged"] == 75
     result = run(*question)
-    told(result, 1, "no frame that this question could see is readable")
+    told(result, 1, "no frame left that can be read: 0 of its frames were removed, 75 are damaged")
     assert result.stdout == ""
+    assert "Loading" not in result.stderr
     other = shutil.copy(film, tmp_path / "other.mkv")
     told(run("ingest", other, "--session", "a", "--store", store), 1, "start another session, or delete this one")
 
