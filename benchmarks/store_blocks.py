@@ -10,13 +10,14 @@ import torch
 from torch import Tensor
 
 from rekv.core import EncodeConfig, StorageConfig
+from rekv.store.commit import Commit, FrameNote
 from rekv.store.creation import create_folder
 from rekv.store.files import Files
 from rekv.store.fingerprint import Fingerprint
 from rekv.store.folder import SessionFolder
 from rekv.store.maintenance import Maintenance
 from rekv.store.meta import SessionMeta
-from rekv.store.writer import Commit, FrameNote, Writer
+from rekv.store.writer import Writer
 
 FRAMES_PER_CALL = 16
 

@@ -29,10 +29,10 @@ from rekv.memory.memory import Memory
 from rekv.models.base import VideoLM
 from rekv.retrieval import Given, Internal, Retriever, in_scope
 from rekv.sources.thumbnail import thumbnail
+from rekv.store.commit import FrameNote
 from rekv.store.fingerprint import Fingerprint, fingerprint
 from rekv.store.keeper import Keeper
 from rekv.store.store import Store
-from rekv.store.writer import FrameNote
 from rekv.turns import Turns
 
 

@@ -2,19 +2,48 @@
 
 import logging
 import os
+import time
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 
+from torch import Tensor
+
+from rekv.core import EncodeConfig
 from rekv.errors import DamagedError, StoreError
+from rekv.memory.memory import Memory
 from rekv.store.catalog import FILE, Catalog, put
 from rekv.store.committed import lost_frames, note_committed, noted_frames
 from rekv.store.files import Files
+from rekv.store.fingerprint import Fingerprint
 from rekv.store.folder import SessionFolder
 from rekv.store.meta import SessionMeta
 from rekv.store.names import SEGMENT, SINK, holds_session, segment_files
 from rekv.store.sink import Sink, save_sink
 
 logger = logging.getLogger(__name__)
+
+
+def describe(
+    memory: Memory, model: Fingerprint, config: EncodeConfig, init_ids: Sequence[int], codec: str
+) -> SessionMeta:
+    """What a new session is."""
+    layers = [memory.layers[i] for i in sorted(memory.layers)]
+    return SessionMeta(
+        model=model,
+        encode=config,
+        init_ids=tuple(init_ids),
+        tokens_per_frame=memory.tokens_per_frame,
+        layers=tuple((layer.blocks.shape[1], layer.blocks.shape[3]) for layer in layers),
+        dtype=str(layers[0].blocks.dtype).removeprefix("torch."),
+        codec=codec,
+        created=time.time(),
+    )
+
+
+def sink_of(memory: Memory) -> list[tuple[Tensor, Tensor]]:
+    """The init prompt's keys and values, layer by layer."""
+    return [(memory.layers[i].sink_keys, memory.layers[i].sink_values) for i in sorted(memory.layers)]
 
 
 def create_folder(path: Path, meta: SessionMeta, sink: Sink, files: Files) -> None:

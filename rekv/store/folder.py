@@ -5,15 +5,11 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent import futures
 from dataclasses import dataclass, field
-from functools import cache
-from itertools import accumulate
 from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from zlib_ng import zlib_ng
@@ -21,11 +17,11 @@ from zlib_ng import zlib_ng
 from rekv.errors import DamagedError, StoreError
 from rekv.memory.pool import as_bytes
 from rekv.store.catalog import FILE, Catalog, FrameRow, SegmentRow
-from rekv.store.codecs import codec
 from rekv.store.committed import noted_frames
-from rekv.store.files import Buffer, Files, room
+from rekv.store.files import Buffer, Files
 from rekv.store.meta import SessionMeta
 from rekv.store.names import holds_session
+from rekv.store.reading import MOST_BYTES, Job, lasts, run_jobs
 from rekv.store.segment import Segment
 from rekv.store.sink import load_sink
 
@@ -36,9 +32,6 @@ Ints = NDArray[np.int64]
 OPEN_SEGMENTS = 128  # file descriptors kept
 _first = itemgetter(0)
 _GONE, _LEFT = -1, -2  # instead of a segment: removed; removed since the last look
-_MOST_BYTES = 1 << 20  # what is read at a time, about
-_LARGE_BYTES = 256 << 10  # of smaller pieces threads spend their time on waiting for each other
-_THREADS = min(8, os.cpu_count() or 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,10 +189,10 @@ class SessionFolder:
         buffers = [as_bytes(row) if isinstance(row, Tensor) else row for row in rows]
         with self._moving:
             jobs = self._plan(layer, frames, buffers)
-        jobs = _run(jobs, wait=False)  # what is in memory takes less time than to say that it will be needed
+        jobs = run_jobs(jobs, wait=False)  # what is in memory takes less time than to say that it will be needed
         for job in jobs:
             job.announce()
-        _run(jobs)
+        run_jobs(jobs)
 
     def index(self, layer: int, frames: Sequence[int] | Ints, *, check: bool = False) -> NDArray[np.float32]:
         """Representative keys (len(frames), width) of ascending frames; zeros for those that are gone.
@@ -237,7 +230,7 @@ class SessionFolder:
             raise
         except (OSError, StoreError) as error:
             words = f"{segment.path.name}: its index cannot be read ({error})"
-            raise DamagedError(words, tuple(frames.tolist()), lasting=_lasts(error)) from error
+            raise DamagedError(words, tuple(frames.tolist()), lasting=lasts(error)) from error
         bad = [int(frame) for frame, row, crc in zip(frames, rows, crcs, strict=False) if zlib_ng.crc32(row) != crc]
         if bad:
             raise DamagedError(f"{segment.path.name}: the index of frames {bad} is damaged", tuple(bad))
@@ -260,7 +253,7 @@ class SessionFolder:
             except (OSError, StoreError) as error:
                 if not self.path.is_dir():
                     raise StoreError(f"{self.path} is gone; is its disk still there?") from error
-                raise DamagedError(f"{row.file} cannot be read ({error})", frames, lasting=_lasts(error)) from error
+                raise DamagedError(f"{row.file} cannot be read ({error})", frames, lasting=lasts(error)) from error
             self._open[number] = segment
             while len(self._open) > OPEN_SEGMENTS:
                 oldest = next(n for n in self._open if n != self._written_to)
@@ -287,13 +280,13 @@ class SessionFolder:
         """Removed since the last look: the next one says so."""
         return DamagedError(f"frames {frames} are no longer in {self.path.name}", tuple(frames), lasting=False)
 
-    def _plan(self, layer: int, frames: Sequence[int], buffers: Sequence[Buffer]) -> list["_Job"]:
+    def _plan(self, layer: int, frames: Sequence[int], buffers: Sequence[Buffer]) -> list[Job]:
         # Few blocks are asked for at a time: loops take less than calls of numpy.
         ids = np.asarray(frames, np.int64)
         places = self._segment_of[ids].tolist()
         if min(places, default=0) < 0:
             raise self._no_longer([frame for frame, place in zip(frames, places, strict=True) if place < 0])
-        jobs: list[_Job] = []
+        jobs: list[Job] = []
         for place in sorted(set(places)):
             mine = [i for i, there in enumerate(places) if there == place]
             segment = self.segment(place)
@@ -302,7 +295,7 @@ class SessionFolder:
             jobs += self._jobs(segment, layer, ids[mine], [buffers[i] for i in mine])
         return jobs
 
-    def _jobs(self, segment: Segment, layer: int, frames: Ints, buffers: Sequence[Buffer]) -> list["_Job"]:
+    def _jobs(self, segment: Segment, layer: int, frames: Ints, buffers: Sequence[Buffer]) -> list[Job]:
         """Cut a request into runs of blocks that are neighbours in the file, of limited size."""
         slots = self._slot_of[frames]
         try:
@@ -312,17 +305,17 @@ class SessionFolder:
             raise
         except (OSError, StoreError) as error:
             words = f"{segment.path.name}: its tables cannot be read ({error})"
-            raise DamagedError(words, tuple(frames.tolist()), lasting=_lasts(error)) from error
-        jobs: list[_Job] = []
+            raise DamagedError(words, tuple(frames.tolist()), lasting=lasts(error)) from error
+        jobs: list[Job] = []
         impossible: list[int] = []
         end = -1
         for offset, size, crc, frame, buffer in sorted(zip(*tables, frames.tolist(), buffers, strict=True), key=_first):
             if not segment.holds(layer, offset, size):
                 impossible.append(frame)
-            elif offset == end and jobs[-1].size < _MOST_BYTES:
+            elif offset == end and jobs[-1].size < MOST_BYTES:
                 jobs[-1].add(size, crc, frame, buffer)
             else:
-                jobs.append(_Job(segment, self.meta, layer, offset, size, [size], [crc], [frame], [buffer]))
+                jobs.append(Job(segment, self.meta, layer, offset, size, [size], [crc], [frame], [buffer]))
             end = offset + size
         if impossible:
             raise DamagedError(f"{segment.path.name}: where frames {impossible} lie is damaged", tuple(impossible))
@@ -334,96 +327,3 @@ class SessionFolder:
         segment_of[: len(self._segment_of)] = self._segment_of
         slot_of[: len(self._slot_of)] = self._slot_of
         self._slot_of, self._segment_of = slot_of, segment_of
-
-
-@dataclass(slots=True)
-class _Job:
-    """Neighbouring blocks of one layer, read with one system call."""
-
-    segment: Segment
-    meta: SessionMeta
-    layer: int
-    offset: int
-    size: int
-    sizes: list[int]  # in bytes
-    crcs: list[int]
-    frames: list[int]
-    buffers: list[Buffer]
-
-    def add(self, size: int, crc: int, frame: int, buffer: Buffer) -> None:
-        self.size += size
-        self.sizes.append(size)
-        self.crcs.append(crc)
-        self.frames.append(frame)
-        self.buffers.append(buffer)
-
-    def announce(self) -> None:
-        """Let the system fetch it in the background."""
-        self.segment.announce(self.layer, self.offset, self.size)
-
-    def run(self, wait: bool) -> bool:
-        """Read, check and unpack; without `wait`, False if the system does not have it in memory."""
-        if self.segment.codec == "raw":
-            return self._read(self.buffers, wait)
-        packed = [room(size) for size in self.sizes]
-        if not self._read(packed, wait):
-            return False
-        heads, dim = self.meta.layers[self.layer]
-        dtype = self.meta.torch_dtype
-        unpacker = codec(self.segment.codec, (heads, self.meta.tokens_per_frame, dim), dtype)
-        blocks = unpacker.unpack(torch.stack([torch.frombuffer(each, dtype=torch.uint8) for each in packed]))
-        for buffer, block in zip(self.buffers, blocks, strict=True):
-            torch.frombuffer(buffer, dtype=dtype).copy_(block.view(-1))
-        return True
-
-    def _read(self, buffers: Sequence[Buffer], wait: bool) -> bool:
-        name = self.segment.path.name
-        try:
-            done = self.segment.read_at(self.layer, self.offset, buffers, wait=wait)
-        except OSError as error:
-            words = f"{name} cannot be read ({error.strerror})"
-            raise DamagedError(words, tuple(self.frames), lasting=False) from error
-        if done < self.size and not wait:
-            return False
-        crcs = [zlib_ng.crc32(buffer) for buffer in buffers]
-        if done < self.size or crcs != self.crcs:
-            found = zip(self.frames, accumulate(self.sizes), crcs, self.crcs, strict=True)
-            wrong = [frame for frame, end, crc, true in found if end > done or crc != true]
-            words = f"{name}: the bytes of frames {wrong} in layer {self.layer} are not those that were written"
-            raise DamagedError(words, tuple(wrong))
-        return True
-
-
-def _run(jobs: Sequence[_Job], wait: bool = True) -> list[_Job]:
-    """Run jobs in this thread, and large ones in as many others as find something left to do.
-
-    Returns those that would have had to wait for the disk.
-    """
-    left = iter(jobs)
-    missed: list[_Job] = []
-
-    def work() -> None:
-        for job in left:
-            if not job.run(wait):
-                missed.append(job)
-
-    large = sum(job.size for job in jobs) >= _LARGE_BYTES * len(jobs)
-    helpers = [_pool().submit(work) for _ in range(min(_THREADS, len(jobs)) - 1 if large else 0)]
-    try:
-        work()
-    finally:
-        started = [helper for helper in helpers if not helper.cancel()]
-        futures.wait(started)  # until then they write to rows
-    for helper in started:
-        helper.result()
-    return missed
-
-
-def _lasts(error: Exception) -> bool:
-    """Whether bytes are lost, and not only out of reach for now."""
-    return not isinstance(error, OSError) or isinstance(error, FileNotFoundError)
-
-
-@cache
-def _pool() -> futures.ThreadPoolExecutor:
-    return futures.ThreadPoolExecutor(_THREADS, "rekv-read")

@@ -2,8 +2,6 @@
 
 import copy
 import logging
-import os
-import time
 from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from itertools import groupby
@@ -20,16 +18,17 @@ from rekv.errors import DamagedError, RekvError, SessionError, StoreError
 from rekv.memory.frames import FrameTable
 from rekv.memory.memory import Memory
 from rekv.store.catalog import FILE, LOCK, bump
-from rekv.store.codecs import AUTO
-from rekv.store.creation import create_folder, mend_sink, remove_orphans
+from rekv.store.codecs import codec_name
+from rekv.store.commit import Commit, FrameNote
+from rekv.store.creation import create_folder, describe, mend_sink, remove_orphans, sink_of
 from rekv.store.files import Buffer, Files
 from rekv.store.fingerprint import Fingerprint
 from rekv.store.folder import Changes, SessionFolder
-from rekv.store.limits import keep_limits, kept_limits, segment_bytes
+from rekv.store.limits import default_ram, keep_limits, kept_limits, segment_bytes
 from rekv.store.maintenance import Maintenance
 from rekv.store.meta import SessionMeta
 from rekv.store.names import holds_session
-from rekv.store.writer import Commit, FrameNote, Writer
+from rekv.store.writer import Writer
 
 logger = logging.getLogger(__name__)
 
@@ -65,7 +64,7 @@ class Keeper:
         self._maintenance: Maintenance | None = None  # of the last writer
         self._whole: FrameTable | None = None  # the memory's, with frames that could not be read for the moment
         self._unread: list[tuple[int, list[int]]] = []  # layer and frames whose representative keys could not be
-        self._codec = _codec(storage) if given is not None and "kv" in given else None  # that somebody chose
+        self._codec = codec_name(storage.kv) if given is not None and "kv" in given else None  # that somebody chose
         self._lock = FileLock(path / LOCK, timeout=LOCK_SECONDS, thread_local=False)
         if holds_session(path):
             self._folder = SessionFolder(path, self._files)
@@ -176,11 +175,11 @@ class Keeper:
 
     def _load_index(self, memory: Memory, row: int, frames: list[int], *, in_ram: bool) -> None:
         for i, layer in memory.layers.items():
-            if not in_ram:
-                rows, load = range(row, row + len(frames)), memory.index_from_disk(i)
-                layer.index.put_on_disk(len(frames), partial(load, rows))
-                continue
-            self._read_index(memory, i, row, frames)
+            if in_ram:
+                self._read_index(memory, i, row, frames)
+            else:
+                rows = range(row, row + len(frames))
+                layer.index.put_on_disk(len(frames), partial(memory.index_from_disk(i), rows))
 
     def _read_index(self, memory: Memory, layer: int, row: int, frames: list[int]) -> None:
         index, ids = memory.layers[layer].index, np.asarray(frames, np.int64)
@@ -305,8 +304,7 @@ class Keeper:
         first, told = self._writer.submitted, memory.frames - len(notes)
         notes = [*(FrameNote(memory.times[frame]) for frame in range(first, told)), *notes]
         window = next(iter(memory.layers.values())).window
-        commit = Commit(memory.frames, (window.first, window.capacity), notes, until or {}, duplicates)
-        self._writer.submit(commit)
+        self._writer.submit(Commit(memory.frames, (window.first, window.capacity), notes, until or {}, duplicates))
 
     def catch_up(self, memory: Memory) -> None:
         """Take over frames that an interrupt kept from being handed over."""
@@ -349,19 +347,9 @@ class Keeper:
 
     def _create(self, memory: Memory, config: EncodeConfig, init_ids: Sequence[int]) -> None:
         """Make the folder under another name, and give it its own when it is whole."""
-        layers = [memory.layers[i] for i in sorted(memory.layers)]
-        meta = SessionMeta(
-            model=self._model,
-            encode=config,
-            init_ids=tuple(init_ids),
-            tokens_per_frame=memory.tokens_per_frame,
-            layers=tuple((layer.blocks.shape[1], layer.blocks.shape[3]) for layer in layers),
-            dtype=str(layers[0].blocks.dtype).removeprefix("torch."),
-            codec=_codec(self.storage),
-            created=time.time(),
-        )
         try:
-            create_folder(self.path, meta, _sink(memory), self._files)
+            meta = describe(memory, self._model, config, init_ids, codec_name(self.storage.kv))
+            create_folder(self.path, meta, sink_of(memory), self._files)
         except OSError as error:
             raise StoreError(
                 f"{self.path} cannot be made ({error.strerror}); check the disk and the permissions, or choose "
@@ -383,7 +371,7 @@ class Keeper:
                 self.refresh(memory)
                 folder.refresh()
             remove_orphans(folder)
-            mend_sink(folder, _sink(memory))
+            mend_sink(folder, sink_of(memory))
             meta = folder.catalog.meta()
             if memory.frames:
                 memory.restore_window(int(meta["window_first"]), int(meta["window_slots"]))
@@ -410,19 +398,3 @@ class Keeper:
         self._writer.start()
         duplicates = meta.get("duplicates")
         return bytes.fromhex(duplicates) if duplicates else None
-
-
-def _codec(storage: StorageConfig) -> str:
-    return AUTO if storage.kv == "auto" else storage.kv
-
-
-def _sink(memory: Memory) -> list[tuple[Tensor, Tensor]]:
-    return [(memory.layers[i].sink_keys, memory.layers[i].sink_values) for i in sorted(memory.layers)]
-
-
-def default_ram() -> int:
-    """A quarter of this machine's memory, in bytes."""
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 4
-    except (ValueError, OSError):
-        return 4 << 30

@@ -1,6 +1,7 @@
 """What a session's stream may take up, kept with it: whoever writes on without saying otherwise keeps to it."""
 
 import json
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -42,3 +43,11 @@ def segment_bytes(storage: StorageConfig, meta: SessionMeta) -> int | None:
     limits = [storage.disk, *(age and age * per_second for age in (storage.max_age, storage.thin_after))]
     found = [int(limit) // _SEGMENTS_PER_LIMIT for limit in limits if limit is not None]
     return min(found, default=None)
+
+
+def default_ram() -> int:
+    """A quarter of this machine's memory, in bytes."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 4
+    except (ValueError, OSError):
+        return 4 << 30

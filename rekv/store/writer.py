@@ -4,17 +4,15 @@ import logging
 import math
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from time import monotonic
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from rekv.errors import RekvError, StoreError, WriteError
 from rekv.memory.pool import as_bytes
 from rekv.store.catalog import FILE, FrameRow, SegmentRow, put
+from rekv.store.commit import Commit, Encoded, FrameNote
 from rekv.store.committed import note_committed
 from rekv.store.folder import SessionFolder
 from rekv.store.maintenance import Maintenance, first_needed
@@ -27,36 +25,6 @@ COMMIT_BYTES = 64 << 20
 SEGMENT_BYTES = 512 << 20
 TIDY_AGAIN_SECONDS = 30.0  # after packing or removing has failed
 SEGMENT_SLOTS = (16, 4096)  # fewest and most
-
-
-class Encoded(Protocol):
-    """What the writer takes frames from: the memory of the session."""
-
-    def blocks_of(self, layer: int, frames: range) -> Sequence[Tensor]:
-        """Blocks in host memory, in runs (n, 2, kv_heads, tokens, head_dim)."""
-
-    def representatives_of(self, layer: int, frames: range) -> Tensor:
-        """Representative keys (len(frames), kv_heads * head_dim), fp32 on the CPU."""
-
-
-@dataclass(frozen=True, slots=True)
-class FrameNote:
-    """What is stored of a frame besides its blocks."""
-
-    time: float
-    wall: float | None = None
-    thumbnail: bytes | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Commit:
-    """The state of a session after an encode call."""
-
-    frames: int  # of the session
-    window: tuple[int, int]  # its first token, its slots
-    notes: Sequence[FrameNote]  # of the frames this call added
-    until: Mapping[int, float] = field(default_factory=dict)  # frames whose span grew, seconds
-    duplicates: bytes | None = None  # what the next frame is compared with
 
 
 class Writer(threading.Thread):

@@ -46,8 +46,8 @@ def opened(path: Path, files: Files) -> SessionFolder:
 def test_blocks_are_the_same_in_whatever_way_they_are_read(
     large: int, kv: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rekv.store.folder._LARGE_BYTES", large)
-    monkeypatch.setattr("rekv.store.folder._THREADS", 4)
+    monkeypatch.setattr("rekv.store.reading.LARGE_BYTES", large)
+    monkeypatch.setattr("rekv.store.reading._THREADS", 4)
     path = made(tmp_path / "session", 40, kv=kv)
     files = HalfCached()
     folder, plain = opened(path, files), opened(path, Files())
@@ -68,8 +68,8 @@ def test_blocks_are_the_same_in_whatever_way_they_are_read(
 def test_damage_in_one_thread_ends_all_before_it_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, truth: Sequence[torch.Tensor]
 ) -> None:
-    monkeypatch.setattr("rekv.store.folder._LARGE_BYTES", 0)
-    monkeypatch.setattr("rekv.store.folder._THREADS", 4)
+    monkeypatch.setattr("rekv.store.reading.LARGE_BYTES", 0)
+    monkeypatch.setattr("rekv.store.reading._THREADS", 4)
     path = made(tmp_path / "session", 40)
     folder = opened(path, Files())
     number, slot = folder.place(20)

@@ -21,7 +21,7 @@ from rekv.store.codecs.int4 import Int4
 from rekv.store.codecs.int8 import Int8
 from rekv.store.codecs.raw import Raw
 
-__all__ = ["AUTO", "CODECS", "Codec", "codec"]
+__all__ = ["AUTO", "CODECS", "Codec", "codec", "codec_name"]
 
 CODECS: dict[str, type[Codec]] = {one.name: one for one in (Raw, Fp8, Int8, Int4)}  # most bytes first
 
@@ -38,3 +38,8 @@ def codec(name: str, shape: tuple[int, int, int], dtype: torch.dtype) -> Codec:
     if name not in CODECS:
         raise ConfigError(f"no codec {name!r}; the codecs are {', '.join(CODECS)}")
     return CODECS[name](shape, dtype)
+
+
+def codec_name(kv: str) -> str:
+    """The codec that a session is made with if `kv` is asked for."""
+    return AUTO if kv == "auto" else kv

@@ -1,0 +1,37 @@
+"""What an encode call hands over to be written."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from torch import Tensor
+
+
+class Encoded(Protocol):
+    """What the writer takes frames from: the memory of the session."""
+
+    def blocks_of(self, layer: int, frames: range) -> Sequence[Tensor]:
+        """Blocks in host memory, in runs (n, 2, kv_heads, tokens, head_dim)."""
+
+    def representatives_of(self, layer: int, frames: range) -> Tensor:
+        """Representative keys (len(frames), kv_heads * head_dim), fp32 on the CPU."""
+
+
+@dataclass(frozen=True, slots=True)
+class FrameNote:
+    """What is stored of a frame besides its blocks."""
+
+    time: float
+    wall: float | None = None
+    thumbnail: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """The state of a session after an encode call."""
+
+    frames: int  # of the session
+    window: tuple[int, int]  # its first token, its slots
+    notes: Sequence[FrameNote]  # of the frames this call added
+    until: Mapping[int, float] = field(default_factory=dict)  # frames whose span grew, seconds
+    duplicates: bytes | None = None  # what the next frame is compared with
