@@ -21,6 +21,7 @@ from rekv.memory.pool import as_bytes
 from rekv.store.catalog import Catalog
 from rekv.store.files import Buffer, Files
 from rekv.store.folder import SessionFolder
+from rekv.store.names import SEGMENT
 from rekv.store.segment import Segment
 
 THREADS = 8  # as the store
@@ -252,15 +253,18 @@ def plain_read(requests: Sequence[Sequence[Call]], way: str) -> None:
 
 
 def apart(calls: Sequence[Call]) -> tuple[list[Call], list[Call]]:
-    """Calls on blocks, and syncs, apart from those on what else a segment holds."""
+    """Calls on blocks, and syncs of them, apart from those on what else a segment holds, and on other files."""
     begin, end = {}, {}
-    for path in {call.path for call in calls}:
+    for path in {call.path for call in calls if SEGMENT.fullmatch(call.path.name)}:
         places = Segment(Files(), path).places
         begin[path], end[path] = places["layer.0.blocks"].start, places["state"].start
     blocks: list[Call] = []
     rest: list[Call] = []
     for call in calls:
-        (blocks if not call.buffers or begin[call.path] <= call.offset < end[call.path] else rest).append(call)
+        known = call.path in begin
+        (blocks if known and (not call.buffers or begin[call.path] <= call.offset < end[call.path]) else rest).append(
+            call
+        )
     return blocks, rest
 
 
