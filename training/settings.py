@@ -71,9 +71,9 @@ def quick(settings: Settings) -> Settings:
 
     return replace(
         settings,
-        vision=shorter(settings.vision, 160),
+        vision=shorter(settings.vision, 200),
         vision_pictures=64,
-        language=shorter(settings.language, 80),
+        language=shorter(settings.language, 100),
         courses=tuple(replace(course, clips=course.clips // 3) for course in settings.courses),
         dual=shorter(settings.dual, 60),
         dual_pairs=128,
