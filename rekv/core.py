@@ -8,7 +8,7 @@ a new frame attends to while it is encoded. Names are those of ReKV (ICLR 2025, 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,7 +74,7 @@ class EncodeConfig(_Config):
         _require(self.max_span > 0, "max_span", self.max_span, "above 0 (seconds)")
 
 
-_KV = ("raw", "fp8", "int8", "int4", "auto")
+Kv = Literal["raw", "fp8", "int8", "int4", "auto"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,7 @@ class StorageConfig(_Config):
     max_age: float | None = None  # seconds of stream; older frames are removed
     thin_after: float | None = None  # seconds of stream; of older frames, only every `thin_keep`-th is kept
     thin_keep: int = 10
-    kv: Literal["raw", "fp8", "int8", "int4", "auto"] = "raw"
+    kv: Kv = "raw"
     when_full: Literal["error", "forget"] = "error"  # without a store, what a full RAM means
 
     def __post_init__(self) -> None:
@@ -101,7 +101,7 @@ class StorageConfig(_Config):
         _require(self.gpu_cache >= 0, "gpu_cache", self.gpu_cache, "at least 0 (bytes)")
         _require(self.thin_keep >= 2, "thin_keep", self.thin_keep, "at least 2: every n-th frame is kept")
         _require(self.when_full in ("error", "forget"), "when_full", self.when_full, '"error" or "forget"')
-        _require(self.kv in _KV, "kv", self.kv, " or ".join(map(repr, _KV)))
+        _require(self.kv in get_args(Kv), "kv", self.kv, " or ".join(map(repr, get_args(Kv))))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,14 +1,13 @@
 """The nouns: what they refuse, and that the message names the field and the rule."""
 
 import dataclasses
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 import torch
 
-import rekv.core
-from rekv.core import Answer, AskConfig, EncodeConfig, Frame, Retrieval, StorageConfig, Timings
+from rekv.core import Answer, AskConfig, EncodeConfig, Frame, Kv, Retrieval, StorageConfig, Timings
 from rekv.errors import ConfigError, RekvError
 from rekv.store.codecs import CODECS
 
@@ -149,4 +148,4 @@ def test_an_unknown_codec_is_refused_before_anything_is_stored(kv: Any) -> None:
 
 
 def test_codecs_that_can_be_named_are_those_that_there_are() -> None:
-    assert {*CODECS, "auto"} == {*rekv.core._KV}
+    assert {*CODECS, "auto"} == {*get_args(Kv)}

@@ -3,9 +3,9 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
-from rekv.core import EncodeConfig
+from rekv.core import EncodeConfig, Kv
 from rekv.errors import SessionError, StoreError
 from rekv.store.catalog import Catalog
 from rekv.store.fingerprint import Fingerprint
@@ -13,9 +13,8 @@ from rekv.store.fingerprint import Fingerprint
 if TYPE_CHECKING:
     import torch
 
-# What codecs take and are called, said here once more: importing them takes seconds, for torch comes with them.
-ITEMSIZES = {"float16": 2, "bfloat16": 2, "float32": 4}
-CODECS = ("raw", "fp8", "int8", "int4")
+ITEMSIZES = {"float16": 2, "bfloat16": 2, "float32": 4}  # torch knows them, but takes seconds to import
+CODECS = tuple(name for name in get_args(Kv) if name != "auto")  # that a session may be made with
 
 
 @dataclass(frozen=True, slots=True)
