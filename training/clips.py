@@ -37,7 +37,7 @@ class Pictures:
     size: torch.Tensor  # UNSAID for a card
     digit: torch.Tensor  # UNSAID but for a card
     place: torch.Tensor  # float (n, TOKENS, 2): centre, -0.5..0.5
-    seen: torch.Tensor  # float (n, kinds * colours): 1 where such a thing is in the picture
+    seen: torch.Tensor  # float (n, kinds + colours): 1 where such a thing is in the picture
     clock: torch.Tensor  # int64 (n, 4): digits of the clock
 
 
@@ -50,7 +50,7 @@ def draw_pictures(rng: np.random.Generator, n: int) -> Pictures:
     labels = np.full((n, TOKENS, 4), UNSAID)
     labels[..., 0] = len(KINDS)
     place = np.zeros((n, TOKENS, 2), np.float32)
-    seen = np.zeros((n, len(KINDS) * len(COLORS)), np.float32)
+    seen = np.zeros((n, len(KINDS) + len(COLORS)), np.float32)
     clock = np.empty((n, 4), np.int64)
     for i in range(n):
         if i % _PER_BACKGROUND == 0:
@@ -68,7 +68,7 @@ def draw_pictures(rng: np.random.Generator, n: int) -> Pictures:
                 event.digit if event.kind == CARD else UNSAID,
             )
             place[i, tokens] = x / WIDTH - 0.5, y / HEIGHT - 0.5
-            seen[i, KINDS.index(event.kind) * len(COLORS) + COLORS.index(event.color)] = 1
+            seen[i, [KINDS.index(event.kind), len(KINDS) + COLORS.index(event.color)]] = 1
     return Pictures(
         torch.from_numpy(images),
         kind=torch.from_numpy(labels[..., 0]),

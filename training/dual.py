@@ -42,10 +42,13 @@ class Dual:
     def groups(self) -> list[dict[str, Any]]:
         balance = [self._model.logit_scale, self._model.logit_bias]
         towers = nn.ModuleList([self._model.text_model, self._model.vision_model])
-        return [*weight_groups(towers, self.stage.decay), {"params": balance, "weight_decay": 0.0}]
+        return [
+            *weight_groups(towers, self.stage.decay),
+            {"params": balance, "weight_decay": 0.0, "inner": False, "part": "balance"},
+        ]
 
-    def paces(self, done: float) -> Sequence[float]:
-        return (1.0, 1.0, _SCALE_PACE)
+    def pace(self, part: str, done: float) -> float:
+        return _SCALE_PACE if part == "balance" else 1.0
 
     def draw(self, rng: np.random.Generator, done: float) -> Clips:
         clips = max(self._pairs // _FRAMES, 1)

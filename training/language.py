@@ -6,7 +6,6 @@ small as this one does not.
 """
 
 import math
-from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -28,7 +27,6 @@ from training.words import INIT_PROMPT
 
 _FAR = 3000  # tokens by which a clip may be moved along its stream
 _FIRST_SCALE, _SCALE_UNIT, _SCALE_PACE = 4.0, 32.0, 5.0
-_OWN_FROM = 0.5  # share of the steps after which the model's own retrieval is read now and then
 
 
 class Scale(nn.Module):
@@ -59,26 +57,27 @@ class Language:
         self.module = nn.ModuleDict({"model": model, "scale": self._scale}).to(team.device)
 
     def groups(self) -> list[dict[str, Any]]:
-        seeing = nn.ModuleList([self._model.model.vision_tower, self._model.model.multi_modal_projector])
-        known = {id(weight) for weight in seeing.parameters()}
-        speaking = nn.ParameterList(weight for weight in self._model.parameters() if id(weight) not in known)
-        scale = [{"params": list(self._scale.parameters()), "weight_decay": 0.0}]
-        return [
-            *weight_groups(speaking, self.stage.decay),
-            *scale,
-            *weight_groups(seeing, self.stage.decay / 2),
-        ]
+        scale = {"params": list(self._scale.parameters()), "weight_decay": 0.0, "inner": False, "part": "scale"}
+        groups = [scale]
+        for name, module in self._model.model.named_children():
+            seeing = name in ("vision_tower", "multi_modal_projector")
+            decay = self.stage.decay / 2 if seeing else self.stage.decay
+            groups += weight_groups(module, decay, "seeing" if seeing else "speaking")
+        newline = {"params": [self._model.model.image_newline], "weight_decay": 0.0, "inner": False, "part": "speaking"}
+        head = {"params": [self._model.lm_head.weight], "weight_decay": self.stage.decay, "inner": False, "part": "speaking"}
+        return [*groups, newline, head]
 
-    def paces(self, done: float) -> Sequence[float]:
-        seeing = 0.0 if done < self._settings.frozen else self._settings.vision_pace
-        return (1.0, 1.0, _SCALE_PACE, seeing, seeing)
+    def pace(self, part: str, done: float) -> float:
+        if part == "seeing":
+            return 0.0 if done < self._settings.frozen else self._settings.vision_pace
+        return _SCALE_PACE if part == "scale" else 1.0
 
     def draw(self, rng: np.random.Generator, done: float) -> Clips:
-        course = self._course(done)
-        together = np.random.default_rng(int(done * 1e9))  # the team's batches have one shape, none waits for another
-        context = int(together.choice(course.contexts))
+        course, context = self._plan(done)
         clips = self._team.share(course.clips)
-        return draw_clips(rng, self._writer, clips, course.frames, course.questions, context, hard=course.hard)
+        return draw_clips(
+            rng, self._writer, clips, course.frames, course.questions, context, often=course.often, types=course.types
+        )
 
     def loss(self, batch: Clips, rng: np.random.Generator, done: float) -> tuple[torch.Tensor, dict[str, float]]:
         batch = batch.to(self._team.device)
@@ -101,16 +100,22 @@ class Language:
             "first": float(first),
         }
 
-    def _course(self, done: float) -> Course:
-        return next(course for course in reversed(self._settings.courses) if done >= course.start)
+    def _plan(self, done: float) -> tuple[Course, int]:
+        """Choose a step's course and context: alike in all processes, so that none waits for another."""
+        rng = np.random.default_rng(int(done * 1e9))
+        open_now = [course for course in self._settings.courses if course.start <= done < course.stop]
+        weights = np.array([course.weight for course in open_now])
+        course = open_now[int(rng.choice(len(open_now), p=weights / weights.sum()))]
+        return course, int(rng.choice(course.contexts))
 
     def _look(self, rng: np.random.Generator, frames: int, done: float) -> Look:
+        course, _ = self._plan(done)
         return Look(
             window=pick(rng, (frames, frames, max(1, frames // 2), max(1, frames // 4))),
             newline=bool(rng.random() < 0.3),
             video_offset=pick(rng, (0, 0, int(rng.integers(_FAR // 10)), int(rng.integers(_FAR)))),
             question_offset=pick(rng, (0, 0, 0, int(rng.integers(_FAR // 6)))),
-            own_choice=bool(done >= _OWN_FROM and rng.random() < self._settings.own_choice),
+            own_choice=bool(rng.random() < course.own_choice),
         )
 
 

@@ -4,6 +4,7 @@ import json
 import logging
 import math
 import os
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from time import monotonic
@@ -14,6 +15,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
+from training.muon import Muon
 from training.settings import Stage
 from training.team import Team
 
@@ -23,6 +25,7 @@ Batch = TypeVar("Batch")
 _CURVE_STEPS = 20  # that a point of a curve is the mean of
 _SLOWEST = 0.03  # the last learning rate, as a share of the highest
 _LONGEST_GRADIENT = 1.0
+_OUTER = re.compile(r"embed|lm_head|heads|probe|in_proj")  # in_proj: three matrices in one
 _AHEAD = 4  # batches that each further process draws ahead
 
 
@@ -40,10 +43,10 @@ class Task(Protocol[Batch]):
         """Everything that the stage's state is."""
 
     def groups(self) -> list[dict[str, Any]]:
-        """Return groups of weights as AdamW takes them."""
+        """Return groups of weights as `weight_groups` makes them."""
 
-    def paces(self, done: float) -> Sequence[float]:
-        """Return each group's learning rate as a share of the stage's, at this share of the steps."""
+    def pace(self, part: str, done: float) -> float:
+        """Return the learning rate of a part of the weights as a share of the stage's, at this share of the steps."""
 
     def draw(self, rng: np.random.Generator, done: float) -> Batch:
         """Draw a batch of this process."""
@@ -64,8 +67,15 @@ class Run(Generic[Batch]):
         self._state, self._curve = folder / f"{task.name}.pt", folder / f"{task.name}.jsonl"
         self._save_seconds = save_seconds
         self._key = [seed, *task.name.encode()]
-        self._optimizer = torch.optim.AdamW(task.groups(), lr=task.stage.rate, betas=(0.9, 0.98), fused=True)
-        self._weights = [weight for group in self._optimizer.param_groups for weight in group["params"]]
+        groups = task.groups()
+        self._optimizers = (
+            Muon([group for group in groups if group["inner"]], task.stage.rate, team.fast_dtype),
+            torch.optim.AdamW(
+                [group for group in groups if not group["inner"]], lr=task.stage.rate, betas=(0.9, 0.98), fused=True
+            ),
+        )
+        self._groups = [group for optimizer in self._optimizers for group in optimizer.param_groups]
+        self._weights = [weight for group in self._groups for weight in group["params"]]
         self.step = 0
         self.seconds = 0.0
 
@@ -112,14 +122,17 @@ class Run(Generic[Batch]):
     def _take_step(self, batch: Batch) -> dict[str, float]:
         done = self.step / self._task.stage.steps
         together = np.random.default_rng([*self._key, self.step])  # what all processes must decide alike
-        for group, pace in zip(self._optimizer.param_groups, self._task.paces(done), strict=True):
-            group["lr"] = self._task.stage.rate * schedule(done, self._task.stage.warmup) * pace
+        rate = self._task.stage.rate * schedule(done, self._task.stage.warmup)
+        for group in self._groups:
+            group["lr"] = rate * self._task.pace(group["part"], done)
         loss, figures = self._task.loss(batch, together, done)
-        self._optimizer.zero_grad()
+        for optimizer in self._optimizers:
+            optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         means = self._team.average(self._weights, torch.tensor(list(figures.values()), device=loss.device))
         nn.utils.clip_grad_norm_(self._weights, _LONGEST_GRADIENT)
-        self._optimizer.step()
+        for optimizer in self._optimizers:
+            optimizer.step()
         return dict(zip(figures, means.tolist(), strict=True))
 
     def _note(self, means: dict[str, float]) -> None:
@@ -137,7 +150,7 @@ class Run(Generic[Batch]):
                 "step": self.step,
                 "seconds": self.seconds,
                 "module": self._task.module.state_dict(),
-                "optimizer": self._optimizer.state_dict(),
+                "optimizers": [optimizer.state_dict() for optimizer in self._optimizers],
             }
             fresh = self._state.with_suffix(".new")
             torch.save(state, fresh)
@@ -150,7 +163,8 @@ class Run(Generic[Batch]):
             return
         state = torch.load(self._state, map_location=self._team.device, weights_only=True)
         self._task.module.load_state_dict(state["module"])
-        self._optimizer.load_state_dict(state["optimizer"])
+        for optimizer, kept in zip(self._optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(kept)
         self.step, self.seconds = state["step"], state["seconds"]
         self._team.wait()  # nobody saves before all have read
         if self._team.leads:
@@ -179,12 +193,20 @@ def schedule(done: float, warmup: float) -> float:
     return min(1.0, (done + 1e-3) / warmup) * (_SLOWEST + (1 - _SLOWEST) * 0.5 * (1 + math.cos(math.pi * done)))
 
 
-def weight_groups(module: nn.Module, decay: float) -> list[dict[str, Any]]:
-    """Return a module's matrices, which decay, and its vectors, which do not."""
+def weight_groups(module: nn.Module, decay: float, part: str = "") -> list[dict[str, Any]]:
+    """Return a module's weights in groups, named `part`: matrices between layers, other matrices, vectors.
+
+    The first are for Muon. Embeddings and what follows the last layer are not: their rows are things apart.
+    """
+    outer = {id(weight) for name, weight in module.named_parameters() if _OUTER.search(name) or weight.dim() != 2}
     weights = list(module.parameters())
+    inner = [weight for weight in weights if id(weight) not in outer]
+    edge = [weight for weight in weights if id(weight) in outer and weight.dim() >= 2]
+    vectors = [weight for weight in weights if weight.dim() < 2]
     return [
-        {"params": [weight for weight in weights if weight.dim() >= 2], "weight_decay": decay},
-        {"params": [weight for weight in weights if weight.dim() < 2], "weight_decay": 0.0},
+        {"params": inner, "weight_decay": decay, "inner": True, "part": part},
+        {"params": edge, "weight_decay": decay, "inner": False, "part": part},
+        {"params": vectors, "weight_decay": 0.0, "inner": False, "part": part},
     ]
 
 

@@ -16,13 +16,9 @@ from training.words import END, START
 ANY = -1  # kind or colour that a question leaves open
 NOBODY = -2  # fills up the subjects of a question that has fewer
 _MOST_SUBJECTS = 2
-# Types of which one frame of a range tells all; the others need the range, or more.
-# Types that are learned last, the slowest twice. Their answers are said by other tokens than those that show what is
-# asked for: to bind the two is learned suddenly, from many such questions about few frames.
-_HARD: tuple[QuestionType, ...] = (
-    "where", "where", "order", "motion", "motion", "when", "when", "before", "before", "times", "times"
-)  # fmt: skip
+_TRIES = 4  # to ask what a clip allows
 _ONCE_TOO_MANY = 0.6  # share of numbers of which the answer is 1, as most are, that another question replaces
+# Types of which one frame of a range tells all; the others need the range, or more.
 _ONE_FRAME = frozenset({"color", "shape", "exist", "digit", "where", "size"})
 
 
@@ -79,36 +75,33 @@ def draw_clips(
     questions: int,
     context: int,
     *,
-    hard: float = 0.0,
+    often: float = 0.0,
+    types: Sequence[QuestionType] = (),
     spoilt: bool = True,
 ) -> Clips:
     """Draw clips of so many frames, with so many questions each, and so many frames to read for each.
 
-    `hard`: share of questions of types that are learned last, on top of those drawn anyway, where clips allow it.
+    `often`: share of questions, on top of those drawn anyway, of one of `types`, where clips allow it.
     """
     scenes = [Scene.draw(rng, frames) for _ in range(clips)]
     return batch(
         rng,
         writer,
         scenes,
-        [[_ask(rng, scene, hard) for _ in range(questions)] for scene in scenes],
+        [[_ask(rng, scene, often, types) for _ in range(questions)] for scene in scenes],
         context,
         spoilt=spoilt,
     )
 
 
-def _ask(rng: np.random.Generator, scene: Scene, hard: float) -> Question:
-    if rng.random() < hard:
-        type = pick(rng, _HARD)
+def _ask(rng: np.random.Generator, scene: Scene, often: float, types: Sequence[QuestionType]) -> Question:
+    for _ in range(_TRIES):
+        type = pick(rng, types) if rng.random() < often else None
         question = clip_question(rng, scene, type=type)
-        if question.type == type and not _once_too_many(rng, question):
-            return question
-    question = clip_question(rng, scene)
-    return clip_question(rng, scene) if _once_too_many(rng, question) else question
-
-
-def _once_too_many(rng: np.random.Generator, question: Question) -> bool:
-    return question.type in ("times", "count") and question.answer == "1" and rng.random() < _ONCE_TOO_MANY
+        once_too_many = question.type in ("times", "count") and question.answer == "1" and rng.random() < _ONCE_TOO_MANY
+        if type in (None, question.type) and not once_too_many:
+            break
+    return question
 
 
 def batch(

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, replace
 
+from rekv.world import QuestionType
+
 
 @dataclass(frozen=True, slots=True)
 class Stage:
@@ -13,16 +15,36 @@ class Stage:
     decay: float = 0.05  # weight decay of matrices
 
 
+# What is learned last, asked more often than it would be by chance, the slowest most of all. The answers are said by
+# other tokens than those that show what is asked for: to bind the two is learned suddenly, from many such questions.
+_SLOW: tuple[QuestionType, ...] = (
+    "where", "where", "order", "motion", "motion", "when", "when", "before", "before", "times", "times"
+)  # fmt: skip
+_STORY: tuple[QuestionType, ...] = (
+    "where", "order", "order", "motion", "when", "when", "before", "before", "before", "times", "times",
+    "count", "caption", "caption"
+)  # fmt: skip
+# What a few frames out of many can tell, most of all where others than those asked for look alike.
+_FAR: tuple[QuestionType, ...] = (
+    "exist", "exist", "exist", "exist", "order", "order", "order", "order", "motion", "motion", "when", "when",
+    "where", "where", "absent", "color", "shape", "digit", "size", "now"
+)  # fmt: skip
+
+
 @dataclass(frozen=True, slots=True)
 class Course:
-    """What a batch of stage 2 looks like from a share of its steps on: longer clips as the model learns."""
+    """What a batch of stage 2 may look like, from one share of its steps to another: longer clips as the model learns."""
 
-    start: float  # share of the steps
+    start: float  # shares of the steps
+    stop: float
     clips: int
     frames: int
     questions: int  # per clip
     contexts: tuple[int, ...]  # frames that a question may be given
-    hard: float  # share of questions, at least, of the types that are learned last
+    often: float  # share of questions, besides those drawn anyway, of `types`
+    types: tuple[QuestionType, ...] = _SLOW
+    own_choice: float = 0.0  # share of batches that read the frames which the model itself retrieves
+    weight: float = 1.0  # how often it is taken where courses overlap
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,19 +68,19 @@ class Settings:
     dual_inner: int = 384
     dual_layers: int = 3
 
-    vision: Stage = Stage(steps=2400, rate=2e-3, warmup=0.02)
+    vision: Stage = Stage(steps=1600, rate=1.5e-3, warmup=0.02)
     vision_pictures: int = 128  # per step
-    language: Stage = Stage(steps=3400, rate=1.5e-3)
+    language: Stage = Stage(steps=4800, rate=1.2e-3)
     courses: tuple[Course, ...] = (
-        Course(0.0, 60, 3, 4, (1, 2, 3), 0.7),
-        Course(0.2, 30, 8, 8, (2, 4, 6, 8), 0.5),
-        Course(0.4, 20, 16, 12, (6, 8, 12, 16), 0.5),
+        Course(0.0, 0.15, 60, 3, 4, (1, 2, 3), 0.7),
+        Course(0.15, 0.35, 30, 8, 8, (2, 4, 6, 8), 0.5),
+        Course(0.35, 1.0, 20, 16, 12, (6, 8, 12, 16), 0.5, _STORY, own_choice=0.2),
+        Course(0.6, 1.0, 6, 64, 40, (8,), 1.0, _FAR, own_choice=1.0, weight=0.4),
     )
     contrast: float = 0.1  # weight of the retrieval loss; 0 trains without it
     frozen: float = 0.05  # share of stage 2 in which the vision tower rests
     vision_pace: float = 0.5  # its learning rate after that, as a share
-    own_choice: float = 0.3  # share of batches, in the last half, that read the frames the model itself retrieves
-    dual: Stage = Stage(steps=700, rate=1.5e-3)
+    dual: Stage = Stage(steps=600, rate=1.5e-3)
     dual_pairs: int = 256  # per step
     save_seconds: float = 60.0  # how often an interrupted run could be taken up again
 
@@ -74,7 +96,7 @@ def quick(settings: Settings) -> Settings:
         vision=shorter(settings.vision, 200),
         vision_pictures=64,
         language=shorter(settings.language, 100),
-        courses=tuple(replace(course, clips=course.clips // 3) for course in settings.courses),
+        courses=tuple(replace(course, clips=max(course.clips // 3, 2)) for course in settings.courses),
         dual=shorter(settings.dual, 60),
         dual_pairs=128,
     )

@@ -30,7 +30,12 @@ class Team:
 
     def autocast(self) -> AbstractContextManager[object]:
         """Multiply in bfloat16 where that is faster: on some processors it takes ten times as long as in float32."""
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type != "cpu" or _fast_bfloat16())
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.fast_dtype is torch.bfloat16)
+
+    @property
+    def fast_dtype(self) -> torch.dtype:
+        """What matrices are multiplied in where float32 is not needed."""
+        return torch.bfloat16 if self.device.type != "cpu" or _fast_bfloat16() else torch.float32
 
     def average(self, weights: Iterable[nn.Parameter], numbers: torch.Tensor) -> torch.Tensor:
         """Replace every gradient by its mean over the team; return the mean of `numbers` too.

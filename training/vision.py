@@ -4,7 +4,6 @@ Without the heads for position and index the tower forgets where its tokens are,
 places and movements.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -35,7 +34,8 @@ class Heads(nn.Module):
         self.digit = nn.Linear(width, 10)
         self.place = nn.Linear(width, 2)
         self.index = nn.Linear(width, TOKENS)
-        self.seen = nn.Linear(width, len(KINDS) * len(COLORS))
+        # Kinds apart from colours: whole pairs would teach that those held out do not exist.
+        self.seen = nn.Linear(width, len(KINDS) + len(COLORS))
         self.clock = nn.Linear(_CLOCK_TOKENS * width, 40)
 
 
@@ -65,8 +65,8 @@ class Vision:
     def groups(self) -> list[dict[str, Any]]:
         return weight_groups(self.module, self.stage.decay)
 
-    def paces(self, done: float) -> Sequence[float]:
-        return (1.0, 1.0)
+    def pace(self, part: str, done: float) -> float:
+        return 1.0
 
     def draw(self, rng: np.random.Generator, done: float) -> Pictures:
         return draw_pictures(rng, self._pictures)
