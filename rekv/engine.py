@@ -269,7 +269,7 @@ class Session:
         if not batch:
             return
         family = self.model.family
-        features = family.frame_features(family.pixels([frame.image for frame in batch]))
+        features = family.frame_inputs([frame.image for frame in batch], [frame.time for frame in batch])
         if features.shape[:2] != (len(batch), family.tokens_per_frame):
             raise ModelError(
                 f"{family.name} made {tuple(features.shape[:2])} (frames, tokens) of {len(batch)} frames; "

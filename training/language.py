@@ -64,7 +64,12 @@ class Language:
             decay = self.stage.decay / 2 if seeing else self.stage.decay
             groups += weight_groups(module, decay, "seeing" if seeing else "speaking")
         newline = {"params": [self._model.model.image_newline], "weight_decay": 0.0, "inner": False, "part": "speaking"}
-        head = {"params": [self._model.lm_head.weight], "weight_decay": self.stage.decay, "inner": False, "part": "speaking"}
+        head = {
+            "params": [self._model.lm_head.weight],
+            "weight_decay": self.stage.decay,
+            "inner": False,
+            "part": "speaking",
+        }
         return [*groups, newline, head]
 
     def pace(self, part: str, done: float) -> float:

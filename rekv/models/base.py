@@ -26,6 +26,7 @@ class VideoLM(ABC):
     architectures: ClassVar[tuple[str, ...]]  # class names of transformers that this family takes
     encode_defaults: ClassVar[EncodeConfig] = EncodeConfig()
     ask_defaults: ClassVar[AskConfig] = AskConfig()
+    choice_prefix: ClassVar[str] = "Best option: ("  # how the answer to a multiple-choice question begins
 
     def __init__(
         self,
@@ -56,6 +57,11 @@ class VideoLM(ABC):
         hf, info = getattr(transformers, architecture).from_pretrained(source, **options)
         return hf, info
 
+    @classmethod
+    def load_preprocessor(cls, source: str) -> Preprocessor:
+        """Read what `source`, a folder or a Hub name, wants done to pictures."""
+        return Preprocessor.from_pretrained(source)
+
     def check(self) -> None:
         """Raise `ModelError` if the checkpoint's parts do not fit together. Called once, after loading."""
         rows = self._embedding.num_embeddings
@@ -83,7 +89,7 @@ class VideoLM(ABC):
     @property
     @abstractmethod
     def tokens_per_frame(self) -> int:
-        """Tokens that one frame becomes in the language model: the size of a block."""
+        """Tokens that one frame becomes in the language model, `frame_text` included: the size of a block."""
 
     @property
     @abstractmethod
@@ -96,7 +102,29 @@ class VideoLM(ABC):
 
     @abstractmethod
     def frame_features(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Map pixels (frames, 3, height, width) to language model inputs (frames, tokens_per_frame, dim)."""
+        """Map pixels (frames, 3, height, width) to language model inputs (frames, tokens, dim)."""
+
+    def frame_text(self, time: float) -> tuple[str, str]:
+        """What the family's prompts say before and after each frame, such as its time in seconds.
+
+        It is part of the frame's block, so it must come to the same number of tokens at all times.
+        """
+        return "", ""
+
+    def frame_inputs(self, images: Sequence[Image], times: Sequence[float]) -> torch.Tensor:
+        """Map pictures and their times in seconds to language model inputs (frames, tokens_per_frame, dim)."""
+        features = self.frame_features(self.pixels(images))
+        if self.frame_text(0.0) == ("", ""):
+            return features
+        rows = []
+        for frame, time in zip(features, times, strict=True):
+            before, after = (self._embed(self._ids(text)).to(frame) for text in self.frame_text(time))
+            rows.append(torch.cat((before, frame, after)))
+        if len({len(row) for row in rows}) > 1:
+            raise ModelError(
+                f"{self.name}: the text around its frames differs in length, which blocks cannot; report it"
+            )
+        return torch.stack(rows)
 
     def pixels(self, images: Sequence[Image]) -> torch.Tensor:
         """Resize and normalise pictures as the checkpoint wants them.
@@ -106,7 +134,7 @@ class VideoLM(ABC):
         return self.preprocessor(images).to(self.device, self.dtype)
 
     def init_ids(self, text: str | None = None) -> list[int]:
-        return self._ids(self.init_prompt if text is None else text)
+        return self._ids(self.init_prompt if text is None else text, starts=True)
 
     def question_ids(self, question: str) -> list[int]:
         """The bare question, which only retrieves (paper, section 3.3)."""
@@ -116,11 +144,16 @@ class VideoLM(ABC):
         """The prompt that is answered. With `choices`, the paper's multiple-choice form."""
         if not choices:
             return self._ids(self.prompt(question))
-        return self._ids(self.prompt(multiple_choice(question, choices)) + "Best option: (")
+        return self._ids(self.prompt(multiple_choice(question, choices)) + self.choice_prefix)
 
-    def _ids(self, text: str) -> list[int]:
-        ids: list[int] = self.tokenizer(text).input_ids
+    def _ids(self, text: str, *, starts: bool = False) -> list[int]:
+        """Token ids; where a stream starts, with what the tokenizer puts before all text, such as `<s>`."""
+        ids: list[int] = self.tokenizer(text, add_special_tokens=starts).input_ids
         return ids
+
+    def _embed(self, ids: list[int]) -> torch.Tensor:
+        embedded: torch.Tensor = self._embedding(torch.tensor(ids, dtype=torch.long, device=self.device))
+        return embedded
 
     def __str__(self) -> str:
         layers = self.hf.config.get_text_config().num_hidden_layers

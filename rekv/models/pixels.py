@@ -1,7 +1,8 @@
 """From pictures to what the vision tower takes, as the checkpoint's own preprocessor config says.
 
-Frames are treated as transformers' video processors treat them: resized to a fixed size (no crop, no padding,
-aspect ratio not kept), rescaled, normalised. torchvision, which those processors need, is not needed here.
+Frames are treated as transformers' processors treat them: brought to a fixed size, rescaled, normalised. There are
+three ways to that size: resize at once (aspect ratio not kept), resize the short side and cut out the middle (CLIP),
+resize the long side and then to the size (SmolVLM). torchvision, which those processors need, is not needed here.
 """
 
 import json
@@ -14,6 +15,7 @@ import numpy as np
 import torch
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError
+from torch.nn.functional import pad
 
 from rekv.core import Image
 from rekv.errors import ConfigError, ModelError
@@ -26,20 +28,22 @@ _FILES = (
     ("preprocessor_config.json", None),
     ("processor_config.json", "image_processor"),
 )
-_FILTERS: dict[Any, Filter] = {2: "bilinear", 3: "bicubic"}  # by number in PIL.Image.Resampling
+_FILTERS: dict[Any, Filter] = {1: "lanczos", 2: "bilinear", 3: "bicubic"}  # by number in PIL.Image.Resampling
 _RESCALE = 1 / 255
 _BATCH = 1 << 21  # pixels resized at once; bounds memory
 
 
 @dataclass(frozen=True, slots=True)
 class Preprocessor:
-    """Resize, rescale, normalise: what a checkpoint wants done to each frame."""
+    """Resize, perhaps crop, rescale, normalise: what a checkpoint wants done to each frame."""
 
     size: tuple[int, int]  # height, width
     resample: Filter
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     rescale: float = _RESCALE  # pixel values are multiplied by this before they are normalised
+    short_side: int | None = None  # resized to this, the middle of `size` is then cut out
+    long_side: int | None = None  # resized to this first, then to `size`
 
     @classmethod
     def from_pretrained(cls, source: str | Path) -> Self:
@@ -61,29 +65,73 @@ class Preprocessor:
     @classmethod
     def from_config(cls, config: Mapping[str, Any], *, name: str) -> Self:
         """Take the settings from a transformers processor config; `name` is for messages."""
-        size, resample = config.get("size"), config.get("resample")
+        resample = config.get("resample")
         if not config.get("do_resize", True):
             raise _unsupported(name, "does not resize")
-        if config.get("do_center_crop"):
-            raise _unsupported(name, "crops")
-        if not (isinstance(size, Mapping) and size.get("height") and size.get("width")):
-            raise _unsupported(name, f"resizes to {size}, not to a fixed height and width")
+        size, way = _way(config, name)
         if resample not in _FILTERS:
-            raise _unsupported(name, f"resamples with filter {resample}, not bilinear (2) or bicubic (3)")
+            raise _unsupported(name, f"resamples with filter {resample}, not Lanczos (1), bilinear (2) or bicubic (3)")
         mean, std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
         if config.get("do_normalize", True):
             mean, std = (_colour(config.get(key), key, name) for key in ("image_mean", "image_std"))
         rescale = config.get("rescale_factor", _RESCALE) if config.get("do_rescale", True) else 1.0
-        return cls((size["height"], size["width"]), _FILTERS[resample], mean, std, rescale)
+        return cls(size, _FILTERS[resample], mean, std, rescale, **way)
 
     def __call__(self, images: Sequence[Image]) -> torch.Tensor:
         """Map pictures (height, width, 3) uint8, of any sizes, to pixels (n, 3, *size) float32."""
         pixels = torch.empty(len(images), 3, *self.size, dtype=torch.float32)
         for batch in _batches(images):
             stack = torch.from_numpy(np.stack([images[i] for i in batch])).permute(0, 3, 1, 2)
-            pixels[batch] = resize(stack, self.size, self.resample).float()
+            pixels[batch] = self._fitted(stack).float()
         mean, std = (torch.tensor(colour)[:, None, None] for colour in (self.mean, self.std))
         return pixels.mul_(self.rescale).sub_(mean).div_(std)
+
+    def _fitted(self, images: torch.Tensor) -> torch.Tensor:
+        """uint8 pictures of one size (n, 3, height, width) brought to `size`."""
+        height, width = images.shape[-2:]
+        if self.short_side is not None:
+            side, short = self.short_side, min(height, width)
+            images = resize(images, (int(side * height / short), int(side * width / short)), self.resample)
+            return _middle(images, self.size)
+        if self.long_side is not None:
+            images = resize(images, _by_long_side(height, width, self.long_side), self.resample)
+        return resize(images, self.size, self.resample)
+
+
+def _middle(images: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """Cut out the middle; what lies beyond a picture's edge is black."""
+    (height, width), (new_height, new_width) = images.shape[-2:], size
+    top, left = (height - new_height) // 2, (width - new_width) // 2
+    return pad(images, (-left, new_width + left - width, -top, new_height + top - height))
+
+
+def _by_long_side(height: int, width: int, side: int) -> tuple[int, int]:
+    """The long side becomes `side`; the short one keeps the aspect ratio and is made even."""
+    aspect = width / height
+    short = int(side / aspect if width >= height else side * aspect)
+    short = max(short + short % 2, 1)
+    return (short, side) if width >= height else (side, short)
+
+
+def _way(config: Mapping[str, Any], name: str) -> tuple[tuple[int, int], dict[str, int]]:
+    """The size that pictures come to, and how: see `Preprocessor`."""
+    size = config.get("size")
+    if isinstance(sampling := config.get("video_sampling"), Mapping):
+        size = sampling.get("video_size", size)
+    sides = size if isinstance(size, Mapping) else {}
+    final, largest = config.get("crop_size"), config.get("max_image_size")
+    if config.get("do_center_crop"):
+        short = sides.get("shortest_edge") or (size if isinstance(size, int) else None)
+        if isinstance(final, int):
+            final = {"height": final, "width": final}
+        if short is None or not isinstance(final, Mapping) or not (final.get("height") and final.get("width")):
+            raise _unsupported(name, f"crops to {final} what it resizes to {size}")
+        return (final["height"], final["width"]), {"short_side": short}
+    if sides.get("longest_edge") and isinstance(largest, Mapping) and largest.get("longest_edge"):
+        return (largest["longest_edge"],) * 2, {"long_side": sides["longest_edge"]}
+    if sides.get("height") and sides.get("width"):
+        return (sides["height"], sides["width"]), {}
+    raise _unsupported(name, f"resizes to {size}, not to a fixed height and width")
 
 
 def _batches(images: Sequence[Image]) -> Iterator[list[int]]:

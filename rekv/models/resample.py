@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-Filter = Literal["bilinear", "bicubic"]
+Filter = Literal["bilinear", "bicubic", "lanczos"]
 
 _ONE = 1 << 22  # Pillow's weights are fixed-point numbers with 22 bits after the point
 _TILE = 32  # output pixels per product: few enough to skip most zeros, enough to keep the products efficient
@@ -86,7 +86,13 @@ def _bicubic(x: Tensor) -> Tensor:
     return torch.where(x < 1, near, torch.where(x < 2, far, 0.0))
 
 
+def _lanczos(x: Tensor) -> Tensor:
+    """A sinc, windowed by another that is three times as wide."""
+    return torch.where(x.abs() < 3, torch.sinc(x) * torch.sinc(x / 3), 0.0)
+
+
 _FILTERS: dict[Filter, tuple[Callable[[Tensor], Tensor], float]] = {
     "bilinear": (_bilinear, 1.0),
     "bicubic": (_bicubic, 2.0),
+    "lanczos": (_lanczos, 3.0),
 }

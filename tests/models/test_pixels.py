@@ -7,9 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 from transformers.models.llava_onevision.image_processing_pil_llava_onevision import (
     LlavaOnevisionImageProcessorPil,
 )
+from transformers.models.smolvlm.image_processing_pil_smolvlm import SmolVLMImageProcessorPil
 
 from rekv.errors import ConfigError, ModelError
 from rekv.models.pixels import Preprocessor
@@ -50,6 +52,43 @@ def test_equals_the_processor_of_transformers(size: tuple[int, int], resample: i
     assert found.shape == (1, 3, 384, 384)
     off = (found[0] - expected).abs() * torch.tensor(std)[:, None, None] * 255
     assert off.max() <= 1e-3  # in steps of the 8-bit picture; 1 is asked for
+
+
+SHAPES = [(48, 48), (30, 90), (91, 33), (360, 640), (49, 50), (17, 200)]
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize(("short", "cut"), [(48, 48), (48, 40), (40, 47)])
+def test_the_middle_is_cut_out_as_transformers_does(
+    shape: tuple[int, int], short: int, cut: int, tmp_path: Path
+) -> None:
+    reference = CLIPImageProcessorPil(size={"shortest_edge": short}, crop_size={"height": cut, "width": cut})
+    reference.save_pretrained(tmp_path)
+    picture = noise(*shape)
+    expected = reference(picture, return_tensors="pt", input_data_format="channels_last").pixel_values
+    found = Preprocessor.from_pretrained(tmp_path)([picture])
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+
+
+def test_old_configs_say_one_number_for_a_size() -> None:
+    old = Preprocessor.from_config(PLAIN | {"do_center_crop": True, "size": 50, "crop_size": 40}, name="x")
+    assert (old.short_side, old.size) == (50, (40, 40))
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_the_long_side_comes_first_as_in_smolvlm(shape: tuple[int, int]) -> None:
+    reference = SmolVLMImageProcessorPil(
+        do_image_splitting=False, size={"longest_edge": 60}, max_image_size={"longest_edge": 40}
+    )
+    config = reference.to_dict() | {
+        "size": {"longest_edge": 99},
+        "video_sampling": {"video_size": {"longest_edge": 60}},
+    }
+    picture = noise(*shape)
+    expected = reference(picture, return_tensors="pt", input_data_format="channels_last").pixel_values[0]
+    found = Preprocessor.from_config(config, name="x")
+    assert found.resample == "lanczos"
+    torch.testing.assert_close(found([picture]), expected, atol=1e-5, rtol=0)
 
 
 def test_pictures_of_different_sizes_keep_their_places() -> None:
@@ -115,11 +154,12 @@ def test_the_settings_for_video_come_first(tmp_path: Path) -> None:
     ("change", "message"),
     [
         ({"do_center_crop": True}, "crops"),
+        ({"do_center_crop": True, "size": {"shortest_edge": 48}}, "crops to None"),
         ({"do_resize": False}, "does not resize"),
         ({"size": {"shortest_edge": 224}}, "shortest_edge"),
         ({"size": 224}, "224"),
         ({"size": None}, "None"),
-        ({"resample": 1}, "filter 1"),
+        ({"resample": 0}, "filter 0"),
         ({"resample": None}, "filter None"),
         ({"image_mean": None}, "image_mean None"),
         ({"image_std": [1, 2]}, r"image_std \[1, 2\]"),

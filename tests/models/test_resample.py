@@ -11,6 +11,7 @@ from rekv.models.resample import Filter, resize
 NUMBERS: dict[Filter, Image.Resampling] = {
     "bilinear": Image.Resampling.BILINEAR,
     "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
 }
 TALL_FIRST = int(PIL.__version__.split(".")[0]) >= 13  # which direction Pillow resizes first in tall pictures
 
@@ -30,7 +31,7 @@ def pictures(height: int, width: int) -> dict[str, np.ndarray]:
     }
 
 
-@pytest.mark.parametrize("kind", ["bilinear", "bicubic"])
+@pytest.mark.parametrize("kind", ["bilinear", "bicubic", "lanczos"])
 @pytest.mark.parametrize(
     "source",
     "1x1 1x500 500x1 2x3 10x10 47x49 192x192 240x320 37x999 150x20 383x385 384x384 640x360 720x1280".split(),
