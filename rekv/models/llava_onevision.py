@@ -2,25 +2,23 @@
 
 import math
 
-import numpy as np
 import torch
 
 from rekv.errors import ModelError
-from rekv.models.base import VideoLM
+from rekv.models.square import SquareLM
 
 _END = "<|im_end|>"
 
 
-class LlavaOnevision(VideoLM):
+class LlavaOnevision(SquareLM):
     """LLaVA-OneVision with the prompts of the published ReKV code: 196 tokens per frame of 384 x 384."""
 
     architectures = ("LlavaOnevisionForConditionalGeneration",)
+    markers = ("<|im_start|>", _END)
 
     @property
-    def tokens_per_frame(self) -> int:
-        vision = self.hf.config.vision_config
-        side: int = math.ceil(vision.image_size // vision.patch_size / 2)
-        return side * side
+    def picture_tokens(self) -> int:
+        return math.ceil(self._patches / 2) ** 2
 
     @property
     def init_prompt(self) -> str:
@@ -31,33 +29,12 @@ class LlavaOnevision(VideoLM):
         return f"\n{question}{_END}<|im_start|>assistant\n"
 
     def frame_features(self, pixels: torch.Tensor) -> torch.Tensor:
-        rows = pixels.shape[0] * self.tokens_per_frame
+        rows = pixels.shape[0] * self.picture_tokens
         features = self.hf.model.get_video_features(pixels[None]).pooler_output[0]
         # Newer transformers end every call in the image_newline token; the published method has none.
         if features.shape[0] not in (rows, rows + 1):
             raise ModelError(
                 f"{self.name}: its vision tower gives {features.shape[0]} tokens for {pixels.shape[0]} "
-                f"frames of {self.tokens_per_frame}; this is not LLaVA-OneVision as rekv knows it"
+                f"frames of {self.picture_tokens}; this is not LLaVA-OneVision as rekv knows it"
             )
         return features[:rows].unflatten(0, (pixels.shape[0], -1)).to(self.device)  # type: ignore[no-any-return]
-
-    def check(self) -> None:
-        super().check()
-        if _END not in self.tokenizer.get_vocab():
-            raise ModelError(
-                f"{self.name}: its tokenizer does not know {_END}, by which LLaVA-OneVision's prompts are "
-                f"built; fetch the checkpoint's tokenizer files again"
-            )
-        side = self.hf.config.vision_config.image_size
-        if self.preprocessor.size != (side, side):
-            raise ModelError(
-                f"{self.name}: its preprocessor makes pictures of {self.preprocessor.size}, its vision tower "
-                f"takes {(side, side)}; fetch the checkpoint's configuration files again"
-            )
-        try:
-            with torch.inference_mode():
-                self.frame_features(self.pixels([np.zeros((side, side, 3), np.uint8)]))
-        except torch.OutOfMemoryError:
-            raise
-        except RuntimeError as error:
-            raise ModelError(f"{self.name}: its vision tower does not take a frame ({error})") from error

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 
 from rekv.errors import ModelError, RekvError
-from rekv.models.pixels import Preprocessor
+from rekv.models.chat import chat_template
 from rekv.models.placement import placement
 from rekv.models.registry import ALIASES, BUILTIN, SETTINGS, find_family
 
@@ -66,8 +66,10 @@ def assemble(
 
     options, device_after = placement(device, dtype)
     with _refusing(source):
-        preprocessor = Preprocessor.from_pretrained(source)
+        preprocessor = family.load_preprocessor(source)
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+        if not tokenizer.chat_template:
+            tokenizer.chat_template = chat_template(source)
         hf, info = family.load_hf(
             source,
             architecture,

@@ -52,7 +52,7 @@ class Preprocessor:
         Raises `ModelError` if it has none, or if they ask for something else than the above.
         """
         for file, key in _FILES:
-            config = _read(str(source), file)
+            config = read_json(str(source), file)
             if key is not None:
                 config = config and config.get(key)
             if isinstance(config, Mapping):
@@ -147,7 +147,8 @@ def _batches(images: Sequence[Image]) -> Iterator[list[int]]:
         yield from (group[i : i + n] for i in range(0, len(group), n))
 
 
-def _read(source: str, file: str) -> dict[str, Any] | None:
+def read_json(source: str, file: str) -> dict[str, Any] | None:
+    """An object of a JSON file of a checkpoint; None if there is none. Raises `ModelError` if it is not valid."""
     path = _find(source, file)
     if path is None:
         return None
@@ -156,6 +157,12 @@ def _read(source: str, file: str) -> dict[str, Any] | None:
     except ValueError as error:
         raise ModelError(f"{path} is not valid JSON ({error}); fetch the checkpoint's files again") from error
     return content if isinstance(content, dict) else None
+
+
+def read_text(source: str, file: str) -> str | None:
+    """A text file of a checkpoint; None if there is none."""
+    path = _find(source, file)
+    return None if path is None else path.read_text(encoding="utf-8")
 
 
 def _find(source: str, file: str) -> Path | None:

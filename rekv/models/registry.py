@@ -28,6 +28,11 @@ SETTINGS = {
 # Architecture (a class name of transformers) -> family, or where it is: imported when a checkpoint needs it.
 _FAMILIES: dict[str, str | type[VideoLM]] = {
     "LlavaOnevisionForConditionalGeneration": "rekv.models.llava_onevision:LlavaOnevision",
+    "VideoLlavaForConditionalGeneration": "rekv.models.video_llava:VideoLlava",
+    "LlavaQwenForCausalLM": "rekv.models.longva:LongVA",
+    "LlavaNextVideoForConditionalGeneration": "rekv.models.llava_next_video:LlavaNextVideo",
+    "InternVLForConditionalGeneration": "rekv.models.internvl:InternVL",
+    "SmolVLMForConditionalGeneration": "rekv.models.smolvlm:SmolVLM",
 }
 
 

@@ -53,7 +53,7 @@ def test_tokens_per_frame_follow_the_vision_grid(side: int, tokens: int) -> None
 
 
 def test_a_tower_that_gives_other_tokens_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(LlavaOnevision, "tokens_per_frame", 4)
+    monkeypatch.setattr(LlavaOnevision, "picture_tokens", 4)
     with pytest.raises(ModelError, match="tokens for 1 frames of 4"):
         golden().frame_features(torch.zeros(1, 3, 70, 70))
 
