@@ -37,7 +37,7 @@ def arguments(words: Sequence[str] | None) -> argparse.Namespace:
         "--quick", action="store_true", help="less than five minutes: everything is done, little is learned"
     )
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--contrast", type=float, default=0.25, help="weight of the retrieval loss")
+    parser.add_argument("--contrast", type=float, default=Settings().contrast, help="weight of the retrieval loss")
     parser.add_argument("--no-scores", action="store_true", help="do not measure how good the result is")
     parser.add_argument(
         "--processes", type=int, help="on the CPU, of one thread each (default: 2; a GPU is used if there is one)"

@@ -3,7 +3,6 @@
 Its picture side starts from the Video-LLM's vision tower after stage 1, which has the same shape.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np

@@ -4,7 +4,7 @@ torch's own multiplies in bfloat16 always, which takes ten times as long on a CP
 matrix after another, which leaves a GPU idle; this one takes all matrices of a shape at once, in the dtype it is told.
 """
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -18,7 +18,7 @@ _SIZE = 0.2  # root mean square of a step at learning rate 1: what AdamW's steps
 class Muon(torch.optim.Optimizer):
     """Takes groups of matrices with `lr` and `weight_decay`, as AdamW does."""
 
-    def __init__(self, groups: Iterable[dict[str, Any]], lr: float, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(self, groups: Sequence[dict[str, Any]], lr: float, dtype: torch.dtype = torch.float32) -> None:
         self._dtype = dtype
         super().__init__(groups, {"lr": lr, "weight_decay": 0.0})
 
@@ -32,17 +32,17 @@ class Muon(torch.optim.Optimizer):
             for shape, weights in by_shape.items():
                 steps = orthogonal(torch.stack([self._lean(weight) for weight in weights]).to(self._dtype))
                 size = _SIZE * max(shape) ** 0.5 * group["lr"]
-                torch._foreach_mul_(weights, 1 - group["lr"] * group["weight_decay"])  # noqa: SLF001
-                torch._foreach_add_(weights, list(steps.to(weights[0].dtype).unbind()), alpha=-size)  # noqa: SLF001
+                for weight, step in zip(weights, steps, strict=True):
+                    weight.mul_(1 - group["lr"] * group["weight_decay"]).sub_(step, alpha=size)
 
     def _lean(self, weight: torch.nn.Parameter) -> torch.Tensor:
         """Return the gradient mixed with its momentum (Nesterov's), which is brought up to date."""
-        gradient = weight.grad
+        assert weight.grad is not None
         state = self.state[weight]
         if not state:
             state["momentum"] = torch.zeros_like(weight)
-        state["momentum"].lerp_(gradient, 1 - _MOMENTUM)
-        return gradient.lerp(state["momentum"], _MOMENTUM)  # type: ignore[union-attr]
+        momentum: torch.Tensor = state["momentum"].lerp_(weight.grad, 1 - _MOMENTUM)
+        return weight.grad.lerp(momentum, _MOMENTUM)
 
 
 def orthogonal(matrices: torch.Tensor) -> torch.Tensor:
@@ -54,4 +54,5 @@ def orthogonal(matrices: torch.Tensor) -> torch.Tensor:
     for _ in range(_ITERATIONS):
         square = x @ x.mT
         x = a * x + (b * square + c * square @ square) @ x
-    return x.mT if tall else x
+    found: torch.Tensor = x.mT if tall else x
+    return found

@@ -32,7 +32,7 @@ class Look:
 class Read:
     """What came of it."""
 
-    hidden: torch.Tensor  # (r, l, width), normed: what the head takes
+    hidden: torch.Tensor  # (r, l, width), normed: what the head takes; behind a text's end, anything
     queries: list[torch.Tensor]  # per layer (r, kv_heads * head_dim): mean un-rotated query, summed over groups
     keys: list[torch.Tensor]  # per layer (b * n, kv_heads * head_dim): mean un-rotated key of each frame
 
@@ -64,12 +64,14 @@ def read(
 
     start = language.embed_tokens(init).expand(b, -1, -1).to(features.dtype)
     video = torch.cat([start, features.reshape(b, n * TOKENS, -1)], 1)
-    words, asked = language.embed_tokens(clips.ids).to(features.dtype), clips.asked
+    words, asked, said = language.embed_tokens(clips.ids).to(features.dtype), clips.asked, clips.ids > 0
     if look.newline:
         words = torch.cat([model.model.image_newline.to(words.dtype).expand(r, 1, -1), words], 1)
-        asked = F.pad(asked, (1, 0))
+        asked, said = F.pad(asked, (1, 0)), F.pad(said, (1, 0), value=True)
     s, t, w = len(init), video.shape[1], words.shape[1]
     share = (asked / asked.sum(1, keepdim=True))[..., None]
+    # What fills up the rows is left out but for attention, where nothing looks at it: a third of all words.
+    words, place = words[said], (said.flatten().cumsum(0) - 1).clamp(min=0)
 
     rotary = _Rotary(language.rotary_emb.inv_freq)
     frame = torch.cat([torch.full((s,), -1), torch.arange(n).repeat_interleave(TOKENS)]).to(device)
@@ -85,36 +87,40 @@ def read(
 
     context = clips.context
     rows = _rows(clips.clip, context, s, t)
-    x = torch.cat([video.reshape(b * t, -1), words.reshape(r * w, -1)])
+    x = torch.cat([video.reshape(b * t, -1), words])
     queries, keys = [], []
     last = len(language.layers) - 1
     for number, layer in enumerate(language.layers):
         attention = layer.self_attn
         h = _normed(x, layer.input_layernorm)
-        q, k, v = attention.q_proj(h), attention.k_proj(h), attention.v_proj(h)
-        mean_query = (q[b * t :].view(r, w, -1).float() * share).sum(1).view(r, kv, -1, dim).sum(2).flatten(1)
+        k, v = attention.k_proj(h), attention.v_proj(h)
+        if number == last:  # nothing reads what the last layer makes of the frames
+            x, h = x[b * t :], h[b * t :]
+        q = attention.q_proj(h)
+        q_words = q[len(q) - len(words) :].index_select(0, place).view(r, w, kv, -1, dim)
+        k_words, v_words = (part[b * t :].index_select(0, place).view(r, w, -1) for part in (k, v))
+        mean_query = (q_words.flatten(2).float() * share).sum(1).view(r, kv, -1, dim).sum(2).flatten(1)
         mean_key = k[: b * t].view(b, t, -1)[:, s:].float().reshape(b * n, TOKENS, -1).mean(1)
         queries.append(mean_query)
         keys.append(mean_key)
         if look.own_choice:
             rows = _rows(clips.clip, _choose(mean_query, mean_key.view(b, n, -1), clips, c), s, t)
-        heard = _attend(
-            rotary.turn(q[: b * t].view(b, t, kv, -1, dim), at_video),
-            rotary.turn(k[: b * t].view(b, t, kv, 1, dim), at_video),
-            v[: b * t].view(b, t, kv, 1, dim),
-            video_mask,
-        )
-        k_read = torch.cat([k[rows], k[b * t :].view(r, w, -1)], 1).view(r, m + w, kv, 1, dim)
-        v_read = torch.cat([v[rows], v[b * t :].view(r, w, -1)], 1).view(r, m + w, kv, 1, dim)
-        q_words = rotary.turn(q[b * t :].view(r, w, kv, -1, dim), tuple(part[m:] for part in at_words))
-        said = _attend(q_words, rotary.turn(k_read, at_words), v_read, words_mask)
-        if number == last:  # nothing reads what the last layer makes of the frames
-            x = x[b * t :] + attention.o_proj(said.view(r * w, -1))
-        else:
-            x = x + attention.o_proj(torch.cat([heard.view(b * t, -1), said.view(r * w, -1)]))
+        k_read = torch.cat([k[rows], k_words], 1).view(r, m + w, kv, 1, dim)
+        v_read = torch.cat([v[rows], v_words], 1).view(r, m + w, kv, 1, dim)
+        at_asked = tuple(part[m:] for part in at_words)
+        heard = _attend(rotary.turn(q_words, at_asked), rotary.turn(k_read, at_words), v_read, words_mask)[said]
+        if number < last:
+            seen = _attend(
+                rotary.turn(q[: b * t].view(b, t, kv, -1, dim), at_video),
+                rotary.turn(k[: b * t].view(b, t, kv, 1, dim), at_video),
+                v[: b * t].view(b, t, kv, 1, dim),
+                video_mask,
+            )
+            heard = torch.cat([seen.view(b * t, -1), heard])
+        x = x + attention.o_proj(heard)
         h = _normed(x, layer.post_attention_layernorm)
         x = x + layer.mlp.down_proj(F.silu(layer.mlp.gate_proj(h)) * layer.mlp.up_proj(h))
-    hidden = _normed(x, language.norm).view(r, w, -1)
+    hidden = _normed(x, language.norm).index_select(0, place).view(r, w, -1)
     return Read(hidden[:, 1:] if look.newline else hidden, queries, keys)
 
 

@@ -33,7 +33,7 @@ _FAR: tuple[QuestionType, ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Course:
-    """What a batch of stage 2 may look like, from one share of its steps to another: longer clips as the model learns."""
+    """What a batch of stage 2 may look like, from one share of its steps to another."""
 
     start: float  # shares of the steps
     stop: float
@@ -70,12 +70,12 @@ class Settings:
 
     vision: Stage = Stage(steps=1600, rate=1.5e-3, warmup=0.02)
     vision_pictures: int = 128  # per step
-    language: Stage = Stage(steps=4800, rate=1.2e-3)
+    language: Stage = Stage(steps=3000, rate=1.2e-3)
     courses: tuple[Course, ...] = (
-        Course(0.0, 0.15, 60, 3, 4, (1, 2, 3), 0.7),
-        Course(0.15, 0.35, 30, 8, 8, (2, 4, 6, 8), 0.5),
-        Course(0.35, 1.0, 20, 16, 12, (6, 8, 12, 16), 0.5, _STORY, own_choice=0.2),
-        Course(0.6, 1.0, 6, 64, 40, (8,), 1.0, _FAR, own_choice=1.0, weight=0.4),
+        Course(0.0, 0.12, 60, 3, 4, (1, 2, 3), 0.7),
+        Course(0.12, 0.3, 24, 8, 10, (2, 4, 6, 8), 0.5),
+        Course(0.3, 1.0, 16, 16, 15, (6, 8, 12, 16), 0.5, _STORY, own_choice=0.2),
+        Course(0.5, 1.0, 5, 64, 48, (8,), 1.0, _FAR, own_choice=1.0, weight=0.4),
     )
     contrast: float = 0.1  # weight of the retrieval loss; 0 trains without it
     frozen: float = 0.05  # share of stage 2 in which the vision tower rests

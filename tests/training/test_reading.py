@@ -48,10 +48,11 @@ def test_with_all_frames_it_is_the_stock_model(
     video = [model.config.video_token_id] * (FRAMES * TOKENS + 1)
     pixels = clips.images.unflatten(0, (-1, FRAMES)).permute(0, 1, 4, 2, 3).float() / 127.5 - 1
     for row in range(len(clips.ids)):
-        ids = torch.tensor([[*init, *video, *clips.ids[row].tolist()]])
+        text = clips.ids[row][clips.ids[row] > 0]
+        ids = torch.tensor([[*init, *video, *text.tolist()]])
         with torch.no_grad():
             stock = model(input_ids=ids, pixel_values_videos=pixels[clips.clip[row]][None]).logits
-        ours = model.lm_head(found.hidden[row])
+        ours = model.lm_head(found.hidden[row, : len(text)])
         torch.testing.assert_close(ours, stock[0, len(init) + len(video) :], atol=1e-4, rtol=1e-4)
 
 

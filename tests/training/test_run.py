@@ -33,7 +33,7 @@ SMALL = replace(
     vision=Stage(steps=6, rate=2e-3),
     vision_pictures=16,
     language=Stage(steps=6, rate=1e-3),
-    courses=(Course(0.0, 4, 4, 4, (2, 4), 0.3),),
+    courses=(Course(0.0, 1.0, 4, 4, 4, (2, 4), 0.3), Course(0.5, 1.0, 2, 8, 4, (4,), 1.0, own_choice=1.0)),
     dual=Stage(steps=6, rate=1e-3),
     dual_pairs=16,
 )
