@@ -60,6 +60,4 @@ def test_matrices_between_layers_are_told_from_the_rest() -> None:
     assert [inner["inner"], edge["inner"], vectors["inner"]] == [True, False, False]
     assert inner["params"] == [module["proj"].weight]
     assert {id(weight) for weight in edge["params"]} == {id(module[n].weight) for n in ("embed_tokens", "lm_head")}
-        id(module[name].weight) for name in ("embed_tokens", "lm_head")
-    }
     assert vectors["weight_decay"] == 0.0
