@@ -1,7 +1,8 @@
 """The nouns of rekv. Everything else is verbs over these.
 
-A *frame* is one sampled picture. A *block* is that frame's un-rotated keys and values in one layer,
-a tensor of shape (2, kv_heads, tokens, head_dim). A block's *representative key* is the mean of its keys.
+A *frame* is one sampled picture, or the few neighbours that a model's vision tower takes together (Qwen-VL: two).
+A *block* is that frame's un-rotated keys and values in one layer, a tensor of shape (2, kv_heads, tokens, head_dim).
+A block's *representative key* is the mean of its keys.
 The *sink* is the init prompt's keys and values, always in context. The *window* is the last `n_local` tokens
 a new frame attends to while it is encoded. Names are those of ReKV (ICLR 2025, arXiv 2503.00540).
 """
@@ -59,7 +60,8 @@ class EncodeConfig(_Config):
     sample_fps: float = 0.5  # frames per second of video
     n_local: int = 15000  # tokens of the local window (paper, section 3.2)
     init_prompt: str | None = None  # text before the first frame; None = the model's own
-    frames_per_call: int = field(default=16, compare=False)  # frames per forward pass; no influence on results
+    frame_tokens: int | None = None  # tokens per block at most, for models of dynamic resolution; None = the model's
+    frames_per_call: int = field(default=16, compare=False)  # pictures per forward pass; no influence on results
     skip_duplicates: float | None = (
         None  # leave out frames that differ by less from the last (8-bit levels); None = none
     )
@@ -68,6 +70,8 @@ class EncodeConfig(_Config):
     def __post_init__(self) -> None:
         _require(self.sample_fps > 0, "sample_fps", self.sample_fps, "above 0 (frames per second)")
         _require(self.n_local >= 1, "n_local", self.n_local, "at least 1 (tokens)")
+        tokens = self.frame_tokens
+        _require(tokens is None or tokens >= 1, "frame_tokens", tokens, "at least 1")
         _require(self.frames_per_call >= 1, "frames_per_call", self.frames_per_call, "at least 1")
         skip = self.skip_duplicates
         _require(skip is None or 0 < skip <= 255, "skip_duplicates", skip, "above 0 and at most 255 (8-bit levels)")

@@ -9,12 +9,13 @@ from rekv.sources.duplicates import Duplicates
 class Distinct:
     """The frames of one `append` that are to be encoded."""
 
-    def __init__(self, config: EncodeConfig, first: int, state: bytes | None) -> None:
-        """`first` is the id of the next frame, `state` that of the session's last one."""
+    def __init__(self, config: EncodeConfig, first: int, state: bytes | None, pictures: int = 1) -> None:
+        """`first` is the id of the next frame, `state` that of the session's last one, `pictures` how many make one."""
         self._duplicates: Duplicates | None = None
         if config.skip_duplicates is not None:
             self._duplicates = Duplicates.resume(state, config.skip_duplicates, config.max_span)
         self._last = first - 1
+        self._pictures = pictures
         self._until: dict[int, float] = {}
 
     @property
@@ -23,12 +24,21 @@ class Distinct:
         return None if self._duplicates is None else self._duplicates.state
 
     def of(self, frames: Iterator[Frame]) -> Iterator[Frame]:
-        """Those of `frames` that do not repeat the last one of these."""
+        """Those of `frames` that do not repeat the last one of these.
+
+        Where several pictures make a frame, only its first one may be left out: whole frames are what costs.
+        """
+        held = self._pictures  # of the last frame
         for frame in frames:
-            if self._duplicates is not None and self._duplicates.repeats(frame):
+            if held < self._pictures:
+                held += 1
+                self._until[self._last] = frame.time
+            elif self._duplicates is not None and self._duplicates.repeats(frame):
                 self._until[self._last] = frame.time
                 continue
-            self._last += 1
+            else:
+                held = 1
+                self._last += 1
             yield frame
 
     def extended(self, before: int) -> dict[int, float]:

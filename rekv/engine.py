@@ -9,21 +9,22 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import fields
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from time import perf_counter
-from typing import Any, Protocol, Self, runtime_checkable
+from typing import Any, Self
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from rekv import models
 from rekv.attention.hook import run
 from rekv.attention.passes import AnswerPass, EncodePass, QuestionPass
 from rekv.attention.probe import probe
-from rekv.core import Answer, AskConfig, EncodeConfig, Frame, Retrieval, StorageConfig, Timings
+from rekv.core import Answer, AskConfig, EncodeConfig, Frame, Image, Retrieval, StorageConfig, Timings
 from rekv.decoding import Transcript, decode, end_ids
 from rekv.distinct import Distinct
-from rekv.errors import ConfigError, DamagedError, ModelError, SessionError, StoreError
+from rekv.errors import ConfigError, DamagedError, StoreError
 from rekv.evidence import evidence
 from rekv.memory.memory import Memory
 from rekv.models.base import VideoLM
@@ -32,17 +33,10 @@ from rekv.sources.thumbnail import thumbnail
 from rekv.store.commit import FrameNote
 from rekv.store.fingerprint import Fingerprint, fingerprint
 from rekv.store.keeper import Keeper
+from rekv.store.meta import SessionMeta
 from rekv.store.store import Store
+from rekv.stream import Source, batches, groups, in_order, pictures
 from rekv.turns import Turns
-
-
-@runtime_checkable
-class Source(Protocol):
-    """Something that is sampled, such as a video file. `sample_fps` None leaves the rate to the session."""
-
-    sample_fps: float | None
-
-    def frames(self, sample_fps: float) -> Iterator[Frame]: ...
 
 
 class Model:
@@ -111,20 +105,12 @@ class Session:
         init = list(stored.init_ids) if stored else model.family.init_ids(config.init_prompt)
         if not init:
             raise ConfigError("init_prompt is empty; it must have at least one token: frames are placed behind it")
-        self.memory = Memory(
-            model.rotary,
-            n_init=len(init),
-            tokens_per_frame=model.family.tokens_per_frame,
-            n_local=(stored.encode if stored else config).n_local,
-        )
-        self.memory.backing = keeper
-        if keeper is not None and stored is not None:
-            self.memory.block_dtype, self.memory.stored_sink = stored.torch_dtype, keeper.sink()
+        self._init_ids = init
+        self._pictures = model.family.frames_per_block
+        self._per_call = max(1, config.frames_per_call // self._pictures)  # frames
+        self.block = model.family.block_shape(stored.encode if stored else config, stored.grid if stored else None)
         with torch.inference_mode(), model.turns.take():
-            self._forward((), input_ids=torch.tensor([init], device=model.family.device))
-            self.memory.limit(
-                self.storage if keeper is None else self.storage.but(ram=keeper.ram), config.frames_per_call
-            )
+            self.memory = self._begun(stored)
             if keeper is not None:
                 weakref.finalize(self, keeper.abandon)
                 if stored is not None:
@@ -138,20 +124,24 @@ class Session:
     ) -> int:
         """Read frames, each once, as they come; return how many. `on_progress` is called after every encode call.
 
-        If the source fails or is interrupted, what was read before stays, and the session goes on. In a store, what
-        has been read is on disk within a second, at the latest when `flush` or `close` returns.
+        Where a model takes pictures by twos, an odd last one is taken for two, so that nothing waits: append a stream
+        as one iterable, or at least in pairs. If the source fails or is interrupted, what was read before stays, and
+        the session goes on. In a store, what has been read is on disk within a second, at the latest when `flush` or
+        `close` returns.
         """
         with self._writer:
+            given = self._fitted(pictures(frames, self.config.sample_fps))
             distinct = self._begin()
-            before = self.memory.frames
-            new = distinct.of(self._checked(self._frames_of(frames)))
-            for batch in _batches(new, self.config.frames_per_call):
+            new = in_order(given, after=self.memory.table.latest(self.memory.frames))
+            count = 0
+            for batch in batches(distinct.of(new), self._per_call * self._pictures):
                 with self.model.turns.take():
                     self._encode(batch)
                 self._keep(distinct, batch)
+                count += len(batch)
                 if batch and on_progress is not None:
                     on_progress(self)
-            return self.memory.frames - before
+            return count
 
     @torch.inference_mode()
     def ask(
@@ -189,6 +179,19 @@ class Session:
             done - begun,
         )
         return self._answer(question, asked, transcript, timings, warnings, config.at)
+
+    def fit(self, image: Image) -> None:
+        """Choose the size of frames for pictures like this one, while the session has none.
+
+        `append` does so with its first picture. It matters where the model's resolution is dynamic.
+        """
+        grid = self.model.family.grid(image.shape[0], image.shape[1], self.config)
+        made = self.memory.frames or (self.keeper is not None and self.keeper.exists)
+        if grid is None or grid == self.block.grid or made:
+            return
+        with torch.inference_mode(), self.model.turns.take():
+            self.block = self.model.family.block_shape(self.config, grid)
+            self.memory = self._begun(None)
 
     # -- life ----------------------------------------------------------------------------------------------------
 
@@ -230,7 +233,7 @@ class Session:
                 with self.model.turns.take():
                     init = self.model.family.init_ids(self.config.init_prompt)
                     self._reference = self.keeper.begin(self.memory, self.config, init)
-        return Distinct(self.config, self.memory.frames, self._reference)
+        return Distinct(self.config, self.memory.frames, self._reference, self._pictures)
 
     def _keep(self, distinct: Distinct, batch: Sequence[Frame] = ()) -> None:
         """After an encode call: note which near-duplicates its frames stand for; in a store, hand it all over."""
@@ -239,52 +242,52 @@ class Session:
         if batch:
             self._reference = distinct.state
         if self.keeper is not None and (batch or extended):
-            notes = [FrameNote(frame.time, frame.wall, thumbnail(frame.image)) for frame in batch]
+            firsts = [block[0] for block in groups(batch, self._pictures)]
+            notes = [FrameNote(frame.time, frame.wall, thumbnail(frame.image)) for frame in firsts]
             self.keeper.commit(self.memory, notes, extended, self._reference)
 
-    def _frames_of(self, frames: Source | Frame | Iterable[Frame]) -> Iterator[Frame]:
-        if isinstance(frames, Frame):
-            return iter((frames,))
-        if isinstance(frames, Source):
-            return frames.frames(frames.sample_fps or self.config.sample_fps)
-        return iter(frames)
-
-    def _checked(self, frames: Iterator[Frame]) -> Iterator[Frame]:
-        last = self.memory.table.latest(self.memory.frames)
-        for frame in frames:
-            if not isinstance(frame, Frame):
-                raise SessionError(
-                    f"append takes frames, a rekv.video(...), or any iterable of rekv.Frame(image, time), "
-                    f"not {type(frame).__name__}"
-                )
-            if frame.time < last:
-                raise SessionError(
-                    f"a frame at {frame.time:.2f} s comes after one at {last:.2f} s: a session is one stream, whose "
-                    f"time does not go back; give another video a session of its own"
-                )
-            last = frame.time
-            yield frame
+    def _fitted(self, frames: Iterator[Frame]) -> Iterator[Frame]:
+        """The same frames, for the first of which the session is made to fit."""
+        if self.block.grid is None or self.memory.frames:
+            return frames
+        first = next(frames, None)
+        if isinstance(first, Frame):
+            self.fit(first.image)
+        return frames if first is None else chain((first,), frames)
 
     def _encode(self, batch: Sequence[Frame]) -> None:
         if not batch:
             return
-        family = self.model.family
-        features = family.frame_inputs([frame.image for frame in batch], [frame.time for frame in batch])
-        if features.shape[:2] != (len(batch), family.tokens_per_frame):
-            raise ModelError(
-                f"{family.name} made {tuple(features.shape[:2])} (frames, tokens) of {len(batch)} frames; "
-                f"it promised {family.tokens_per_frame} tokens per frame"
-            )
+        blocks = groups(batch, self._pictures)
+        inputs = self.model.family.block_inputs(blocks, self.block, self.memory.frames)
         if self.keeper is not None:
             self.keeper.refresh(self.memory)
-        self._forward([frame.time for frame in batch], inputs_embeds=features.flatten(0, 1)[None])
+        self._forward(self.memory, [block[0].time for block in blocks], **inputs)
 
-    def _forward(self, times: Sequence[float], **inputs: Tensor) -> None:
+    def _begun(self, stored: SessionMeta | None) -> Memory:
+        """A memory of the init prompt, without frames."""
+        memory = Memory(
+            self.model.rotary,
+            n_init=len(self._init_ids),
+            tokens_per_frame=self.block.tokens,
+            n_local=(stored.encode if stored else self.config).n_local,
+            layout=self.block.layout,
+            several=self._pictures > 1,
+        )
+        memory.backing, memory.grid = self.keeper, self.block.grid
+        if self.keeper is not None and stored is not None:
+            memory.block_dtype, memory.stored_sink = stored.torch_dtype, self.keeper.sink()
+        self._forward(memory, (), input_ids=torch.tensor([self._init_ids], device=self.model.family.device))
+        storage = self.storage if self.keeper is None else self.storage.but(ram=self.keeper.ram)
+        memory.limit(storage, self._per_call)
+        return memory
+
+    def _forward(self, memory: Memory, times: Sequence[float], **inputs: Any) -> None:
         """Run the init prompt or frames through the decoder (no vocabulary logits), then make them visible."""
         n = next(iter(inputs.values())).shape[1]
-        self.memory.make_room(n)
-        run(self.model.decoder, EncodePass(self.memory, n), **inputs)
-        self.memory.commit(times)
+        memory.make_room(n)
+        run(self.model.decoder, EncodePass(memory, n), **inputs)
+        memory.commit(times)
 
     # -- ask, step by step -------------------------------------------------------------------------------------
 
@@ -308,7 +311,7 @@ class Session:
         ids = self.model.family.question_ids(question)
         room = max(len(ids), len(prompt) + config.max_new_tokens)
         while True:
-            scope = in_scope(memory.times, memory.frames, config)
+            scope = in_scope(memory.times, memory.frames, config, memory.last_pictures)
             visible = memory.table.there(scope)
             warnings = list(dict.fromkeys(why for f, why in sorted(memory.table.damage.items()) if f in scope))
             if warnings and not visible:
@@ -380,20 +383,3 @@ class Session:
             frames_seen=len(asked.visible),
             warnings=tuple(warnings),
         )
-
-
-def _batches(frames: Iterator[Frame], size: int) -> Iterator[list[Frame]]:
-    """Lists of `size` frames, the last one shorter or empty. If the source fails, that follows what it gave."""
-    batch: list[Frame] = []
-    failure: Exception | KeyboardInterrupt | None = None
-    try:
-        for frame in frames:
-            batch.append(frame)
-            if len(batch) == size:
-                full, batch = batch, []  # before it is given away: an interrupt must not give it twice
-                yield full
-    except (Exception, KeyboardInterrupt) as error:
-        failure = error
-    yield batch
-    if failure is not None:
-        raise failure

@@ -35,9 +35,10 @@ class EncodePass:
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
         memory = self._memory
         state = memory.layer(layer, key, value)
-        start = self._seen - state.window.first
+        window_first = state.window.first
+        angles = memory.positions.window(window_first, self._seen, self._seen + self._tokens, key.device)
+        start = self._seen - window_first
         end = start + self._tokens
-        angles = memory.rotary.angles(start, end, key.device)
         new_keys, new_values = state.window.slots(start, end)
         rotate(key, angles, new_keys)
         new_values.copy_(value)
@@ -75,7 +76,7 @@ class QuestionPass:
         self._rows, self._kept = memory.table.rows(visible)
         self._room = room
         most = retriever.most(self._candidates) + len(self._recent)
-        self.bound = memory.n_init + most * memory.tokens_per_frame  # tokens of the longest possible context
+        self.bound = memory.positions.after(most)  # where the text stands that follows the longest possible context
         self.contexts: dict[int, ContextLayer] = {}
         self.picks: dict[int, tuple[int, ...]] = {}
         self.scores: dict[int, Tensor] = {}
@@ -94,13 +95,13 @@ class QuestionPass:
         return _attend_context(self._memory, state, context, query, key, value, scale)
 
     def _gather(self, state: LayerMemory, frames: Sequence[int]) -> ContextLayer:
-        """[sink | blocks], rotated at contiguous positions that end at `bound` in every layer."""
+        """[sink | blocks], rotated as if they followed each other, such that they end at `bound` in every layer."""
         memory = self._memory
         _, kv_heads, block, dim = state.blocks.shape
         init, n = memory.n_init, len(frames)
         tokens = init + n * block
         context = ContextLayer(kv_heads, tokens, self._room, self.bound - tokens, dim, state.dtype, state.device)
-        angles = memory.rotary.angles(context.offset, self.bound, state.device)
+        angles = memory.positions.context(n, self.bound, state.device)
         keys, values = context.slots(0, init)
         rotate(state.sink_keys, angles[:init], keys)
         values.copy_(state.sink_values)
@@ -142,9 +143,10 @@ def _attend_context(
     """Tokens that follow a context attend to it and to each other; they are written behind it, but not kept."""
     n = key.shape[1]
     start, end = context.length, context.length + n
-    angles = memory.rotary.angles(context.offset + start, context.offset + end, key.device)
+    angles = memory.positions.text(context.offset + start, context.offset + end, key.device)
     keys, values = context.slots(start, n)
     rotate(key, angles, keys)
     values.copy_(value)
     sinks = (torch.arange(start, end) - memory.n_local + 1).clamp_(0, memory.n_init)
-    return window_attention(rotate(query, angles), *context.upto(end), memory.n_local, scale, state.sink(query, sinks))
+    sink = state.sink(query, sinks, text=True)
+    return window_attention(rotate(query, angles), *context.upto(end), memory.n_local, scale, sink)

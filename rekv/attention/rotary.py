@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True, slots=True)
 class Angles:
-    """Cosines and sines of consecutive positions, each (n, rotary_dim) in fp32."""
+    """Cosines and sines of positions, each (n, rotary_dim) in fp32."""
 
     cos: Tensor
     sin: Tensor
@@ -44,6 +44,11 @@ class Rotary:
             table = self._tables[device] = self._compute(max(1024, 1 << (end - 1).bit_length()), device)
         return table[start:end]
 
+    def at(self, positions: Tensor, device: torch.device) -> Angles:
+        """Angles of these positions, (n,), or (axes, n) of a model whose rotary embedding has several."""
+        table = self._angles_of(positions)
+        return Angles(table.cos.to(device), table.sin.to(device), self._interleaved)
+
     def depends_on_length(self, longest: int) -> bool:
         """Whether angles of early positions change when a sequence reaches position `longest`.
 
@@ -55,13 +60,13 @@ class Rotary:
         return not (torch.equal(short.cos, long.cos) and torch.equal(short.sin, long.sin))
 
     def _compute(self, n: int, device: torch.device) -> Angles:
-        table = self._angles_of(torch.arange(n))
-        return Angles(table.cos.to(device), table.sin.to(device), self._interleaved)
+        return self.at(torch.arange(n), device)
 
     def _angles_of(self, positions: Tensor) -> Angles:
         home = next(self._module.buffers()).device
         x = torch.empty(0, dtype=torch.float32, device=home)
-        cos, sin = (t[0] / self._scaling for t in self._module(x, positions.to(home)[None]))
+        batch = positions.to(home)[..., None, :]  # of one: (1, n) or (axes, 1, n)
+        cos, sin = (t[0] / self._scaling for t in self._module(x, batch))
         return Angles(cos, sin, self._interleaved)
 
 

@@ -176,7 +176,7 @@ def _require_frames(session: "Session", config: "AskConfig", known: "SessionInfo
     from rekv.retrieval import in_scope
 
     memory = session.memory
-    scope = in_scope(memory.times, memory.frames, config)
+    scope = in_scope(memory.times, memory.frames, config, memory.last_pictures)
     if not memory.table.there(scope) and not any(frame in scope for frame in memory.table.damage):
         there = "" if known.start is None or known.end is None else f": it has {format_span(known.start, known.end)}"
         raise click.ClickException(f"Session {known.name} has no frames of that time{there}. Ask about another one.")

@@ -139,7 +139,7 @@ def _check(folder: "SessionFolder", encode: dict[str, Any], kv: str | None, dtyp
     from rekv.errors import SessionError
 
     meta, where = folder.meta, f"session {folder.path.name!r}"
-    meta.require_same_encoding(meta.encode.but(**encode), meta.init_ids, where)
+    meta.require_same_encoding(meta.encode.but(**encode), meta.init_ids, where, meta.grid)
     if dtype is not None and dtype != meta.model.dtype:
         raise SessionError(
             f"{where} was made in {meta.model.dtype}, not {dtype}: appending needs the same model in the same dtype; "
@@ -164,9 +164,10 @@ def _read(session: "Session", video: "VideoFile", name: str, interrupt: Interrup
     before, started = memory.frames, perf_counter()
     frames = _Frames(video, fps, reading.shift, interrupt)
     status = "finished"
-    if frames.empty:
+    if frames.first is None:
         _finish(keeper, reading.source, video)
         return Report(name, video.path, "already", before)
+    session.fit(frames.first.image)
     session.append(())
     path, size = video.identity or (video.path, None)
     number = reading.source or keeper.folder.catalog.begin_source(text(path), size, video.start, reading.shift, before)
@@ -196,11 +197,10 @@ class _Frames:
 
     def __init__(self, video: "VideoFile", sample_fps: float, shift: float, interrupt: Interrupt) -> None:
         self._frames, self._shift, self._interrupt = video.frames(sample_fps), shift, interrupt
-        self._first = next(self._frames, None)
-        self.empty = self._first is None
+        self.first = next(self._frames, None)
 
     def __iter__(self) -> "Iterator[Frame]":
-        first, self._first = self._first, None
+        first, self.first = self.first, None
         if first is not None:
             yield self._shifted(first)
         for frame in self._frames:

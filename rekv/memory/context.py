@@ -8,13 +8,13 @@ from transformers.cache_utils import DynamicLayer
 
 
 class ContextLayer(DynamicLayer):  # type: ignore[no-untyped-call]
-    """[sink | retrieved frames], rotated at contiguous positions, with room for the tokens that follow.
+    """[sink | retrieved frames], rotated, with room for the tokens that follow.
 
     The question pass attends over it, `generate()` then continues on the same buffer: nothing is copied between
     them, nor at each decoded token as a growing cache would. Tensors are (1, kv_heads, tokens, head_dim).
 
-    Layers may hold different numbers of tokens. They are aligned at the right: token i of this layer stands at
-    position `offset + i`, so that what follows has the same position in every layer.
+    Layers may hold different numbers of tokens. They are aligned at the right: token i that follows stands at
+    position `offset + i`, which is the same in every layer.
     """
 
     def __init__(

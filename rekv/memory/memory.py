@@ -1,13 +1,14 @@
 """A session's memory: its layers, the times of its frames, and the counter that makes frames visible."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 
 import torch
 from torch import Tensor
 
 from rekv.attention.kernels import Sink
+from rekv.attention.positions import GridPositions, Layout, Positions
 from rekv.attention.rotary import Rotary, rotate
 from rekv.core import StorageConfig
 from rekv.errors import ConfigError, DamagedError, MemoryFullError
@@ -33,25 +34,28 @@ class LayerMemory:
         self,
         init_keys: Tensor,
         init_values: Tensor,
-        n_local: int,
-        rotary: Rotary,
+        positions: Positions,
         blocks: Blocks,
     ) -> None:
         kv_heads, _, dim = init_keys.shape
         self.dtype, self.device = init_keys.dtype, init_keys.device
-        self._rotary = rotary
+        self._positions = positions
         self.sink_keys, self.sink_values = init_keys.clone(), init_values.clone()  # un-rotated
-        far = rotary.angles(n_local - 1, n_local, self.device).inverse()
-        self._far_keys = rotate(self.sink_keys, far)
+        self._far_keys = {
+            text: rotate(self.sink_keys, positions.far(self.device, text=text).inverse()) for text in (False, True)
+        }
         self.window = Window(kv_heads, dim, self.dtype, self.device)
         self.blocks = blocks
         self.index = Index(kv_heads, dim, self.device)
 
-    def sink(self, query: Tensor, counts: Tensor) -> Sink | None:
-        """The init prompt as un-rotated queries see it from beyond the window; None if no query does."""
+    def sink(self, query: Tensor, counts: Tensor, *, text: bool = False) -> Sink | None:
+        """The init prompt as un-rotated queries, of frames or of text, see it from beyond the window.
+
+        None if no query does.
+        """
         if int(counts.max()) == 0:
             return None
-        return Sink(query, self._far_keys, self.sink_values, counts)
+        return Sink(query, self._far_keys[text], self.sink_values, counts)
 
     def make_room(self, tokens: int, seen: int, n_local: int, present: Present) -> None:
         """Let the window take `tokens` more, the stream having `seen` tokens so far."""
@@ -83,7 +87,9 @@ class LayerMemory:
     def _put(self, window: Window, slot: int, keys: Tensor, values: Tensor) -> None:
         end = slot + keys.shape[1]
         to_keys, to_values = window.slots(slot, end)
-        rotate(keys, self._rotary.angles(slot, end, self.device), to_keys)
+        rotate(
+            keys, self._positions.window(window.first, window.first + slot, window.first + end, self.device), to_keys
+        )
         to_values.copy_(values)
 
 
@@ -94,22 +100,41 @@ class Memory:
     sees a consistent prefix, and a call that failed, wherever, left nothing visible behind.
     """
 
-    def __init__(self, rotary: Rotary, *, n_init: int, tokens_per_frame: int, n_local: int) -> None:
+    def __init__(
+        self,
+        rotary: Rotary,
+        *,
+        n_init: int,
+        tokens_per_frame: int,
+        n_local: int,
+        layout: Layout | None = None,
+        several: bool = False,
+    ) -> None:
+        """`layout` places frames of a model with several position axes; `several`: a frame may hold many pictures."""
         if n_local < tokens_per_frame:
             raise ConfigError(
                 f"n_local is {n_local} tokens, less than one frame ({tokens_per_frame}); "
                 f"the paper uses 15000, and a few frames is the least that makes sense"
             )
         self.rotary = rotary
+        self.positions = (
+            Positions(rotary, n_init=n_init, tokens_per_frame=tokens_per_frame, n_local=n_local)
+            if layout is None
+            else GridPositions(rotary, layout, n_init=n_init, n_local=n_local)
+        )
         self.n_init = n_init
         self.n_local = n_local
         self.tokens_per_frame = tokens_per_frame
         self.layers: dict[int, LayerMemory] = {}
+        self.grid: tuple[int, int] | None = (
+            None  # rows and columns of tokens, where the model's are not always the same
+        )
         self.table = FrameTable()  # of the visible frames; what follows is not committed
         self.frames = 0  # visible to questions, those that are gone included
         self.backing: Backing | None = None  # where blocks go when RAM is full
         self.block_dtype: torch.dtype | None = None  # None = the model's
         self.stored_sink: Sequence[tuple[Tensor, Tensor]] | None = None  # instead of what the layers compute
+        self._several = several
         self._storage = StorageConfig()
         self._slides = 0  # of the window, since the session was opened
         self._least = 0  # frames that RAM has room for, whatever the index takes
@@ -118,6 +143,11 @@ class Memory:
     def times(self) -> Sequence[float]:
         """By frame: seconds."""
         return self.table.times
+
+    @property
+    def last_pictures(self) -> Mapping[int, float]:
+        """By frame that holds several pictures: when the last one was taken at the latest, in seconds."""
+        return self.table.until if self._several else {}
 
     @property
     def tokens(self) -> int:
@@ -146,7 +176,7 @@ class Memory:
             kv_heads, tokens, dim = keys.shape
             dtype = self.block_dtype or keys.dtype
             blocks = Blocks(kv_heads, self.tokens_per_frame, dim, dtype, keys.device, layer=index, backing=self.backing)
-            self.layers[index] = LayerMemory(keys, values, self.n_local, self.rotary, blocks)
+            self.layers[index] = LayerMemory(keys, values, self.positions, blocks)
             self.layers[index].make_room(tokens, 0, self.n_local, self._present)
         return self.layers[index]
 

@@ -4,16 +4,27 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
-from rekv.core import AskConfig, EncodeConfig, Image
+from rekv.attention.positions import Layout
+from rekv.core import AskConfig, EncodeConfig, Frame, Image
 from rekv.errors import ConfigError, ModelError
 from rekv.models.pixels import Preprocessor
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True, slots=True)
+class BlockShape:
+    """What a block is in one session."""
+
+    tokens: int
+    grid: tuple[int, int] | None = None  # its rows and columns of tokens, where the family's resolution is dynamic
+    layout: Layout | None = None  # where its tokens stand, where the model has several position axes
 
 
 class VideoLM(ABC):
@@ -27,6 +38,7 @@ class VideoLM(ABC):
     encode_defaults: ClassVar[EncodeConfig] = EncodeConfig()
     ask_defaults: ClassVar[AskConfig] = AskConfig()
     choice_prefix: ClassVar[str] = "Best option: ("  # how the answer to a multiple-choice question begins
+    frames_per_block: ClassVar[int] = 1  # neighbouring pictures that the vision tower takes together
 
     def __init__(
         self,
@@ -125,6 +137,34 @@ class VideoLM(ABC):
                 f"{self.name}: the text around its frames differs in length, which blocks cannot; report it"
             )
         return torch.stack(rows)
+
+    def grid(self, height: int, width: int, config: EncodeConfig) -> tuple[int, int] | None:
+        """Rows and columns of tokens that pictures of this size in pixels become; None if that is always the same."""
+        return None
+
+    def block_shape(self, config: EncodeConfig, grid: tuple[int, int] | None = None) -> BlockShape:
+        """What a block is in a session of these settings, and of this grid, if the pictures are known."""
+        if config.frame_tokens is not None:
+            raise ConfigError(
+                f"frame_tokens is {config.frame_tokens}, but a frame of {self.name} always has "
+                f"{self.tokens_per_frame} tokens: leave it out"
+            )
+        return BlockShape(self.tokens_per_frame)
+
+    def block_inputs(self, blocks: Sequence[Sequence[Frame]], shape: BlockShape, first: int) -> dict[str, Any]:
+        """What the decoder takes for these blocks, each made of at most `frames_per_block` pictures.
+
+        `first` is the number of the first block in its session. Returns `inputs_embeds` (1, len(blocks) *
+        shape.tokens, dim), and whatever else the decoder needs.
+        """
+        frames = [frame for block in blocks for frame in block]
+        features = self.frame_inputs([frame.image for frame in frames], [frame.time for frame in frames])
+        if features.shape[:2] != (len(blocks), shape.tokens):
+            raise ModelError(
+                f"{self.name} made {tuple(features.shape[:2])} (frames, tokens) of {len(blocks)} frames; "
+                f"it promised {shape.tokens} tokens per frame"
+            )
+        return {"inputs_embeds": features.flatten(0, 1)[None]}
 
     def pixels(self, images: Sequence[Image]) -> torch.Tensor:
         """Resize and normalise pictures as the checkpoint wants them.

@@ -38,6 +38,7 @@ def describe(
         dtype=str(layers[0].blocks.dtype).removeprefix("torch."),
         codec=codec,
         created=time.time(),
+        grid=memory.grid,
     )
 
 

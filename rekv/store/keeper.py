@@ -361,7 +361,7 @@ class Keeper:
         folder = SessionFolder(self.path, self._files, writable=True)
         try:
             folder.meta.model.require_same(self._model, name)
-            folder.meta.require_same_encoding(config, init_ids, name)
+            folder.meta.require_same_encoding(config, init_ids, name, memory.grid)
             if self._codec is not None and self._codec != folder.meta.codec:
                 raise SessionError(f"{name} is stored as {folder.meta.codec}, not as {self._codec}: leave out kv")
             if self._folder is None:

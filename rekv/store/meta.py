@@ -29,6 +29,9 @@ class SessionMeta:
     dtype: str  # in which blocks are computed
     codec: str  # of sealed segments; open ones are raw
     created: float  # seconds since the epoch
+    grid: tuple[int, int] | None = (
+        None  # rows and columns of tokens in a frame, where the model's are not always the same
+    )
 
     @property
     def torch_dtype(self) -> "torch.dtype":
@@ -62,6 +65,7 @@ class SessionMeta:
             values["model"] = Fingerprint.loads(json.dumps(values["model"]))
             values["encode"] = EncodeConfig(**values["encode"])
             values["init_ids"] = tuple(values["init_ids"])
+            values["grid"] = tuple(values["grid"]) if values.get("grid") else None
             values["layers"] = tuple((heads, dim) for heads, dim in values["layers"])
             meta = cls(**values)
             if meta.bytes_per_frame < 1 or meta.codec not in CODECS:
@@ -73,12 +77,16 @@ class SessionMeta:
             ) from error
         return meta
 
-    def require_same_encoding(self, other: EncodeConfig, init_ids: Sequence[int], where: str) -> None:
-        """Raise unless frames encoded with `other` continue this session."""
+    def require_same_encoding(
+        self, other: EncodeConfig, init_ids: Sequence[int], where: str, grid: tuple[int, int] | None
+    ) -> None:
+        """Raise unless frames encoded with `other`, on this `grid`, continue this session."""
         ours, theirs = (_shown(config) for config in (self.encode, other))
         wrong = [f"{name} {ours[name]} (now {theirs[name]})" for name in ours if ours[name] != theirs[name]]
         if not wrong and tuple(init_ids) != self.init_ids:
             wrong = ["another init prompt"]
+        if not wrong and grid != self.grid:
+            wrong = ["frames of another shape"]
         if wrong:
             raise SessionError(
                 f"{where} was encoded with {', '.join(wrong)}: appending needs the same settings; leave them out, "

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from rekv.core import Frame
-from rekv.engine import Session, Source
+from rekv.engine import Session
 from rekv.errors import ConfigError, RekvError, SessionError
+from rekv.stream import Source
 from tests.attention.test_kernels import Allocations
 from tests.support import VOCABULARY, TinyLM, decoder_lm, in_time, pictures, record, tiny_model, tiny_session
 
