@@ -5,7 +5,7 @@ import logging
 import math
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from time import monotonic
 from typing import Any, Generic, Protocol, TypeVar
@@ -74,8 +74,7 @@ class Run(Generic[Batch]):
                 [group for group in groups if not group["inner"]], lr=task.stage.rate, betas=(0.9, 0.98), fused=True
             ),
         )
-        self._groups = [group for optimizer in self._optimizers for group in optimizer.param_groups]
-        self._weights = [weight for group in self._groups for weight in group["params"]]
+        self._weights = [weight for group in self._groups() for weight in group["params"]]
         self.step = 0
         self.seconds = 0.0
 
@@ -119,11 +118,16 @@ class Run(Generic[Batch]):
             worker_init_fn=_settle,
         )
 
+    def _groups(self) -> Iterator[dict[str, Any]]:
+        """Yield the optimizers' groups as they are now: loading a state replaces them."""
+        for optimizer in self._optimizers:
+            yield from optimizer.param_groups
+
     def _take_step(self, batch: Batch) -> dict[str, float]:
         done = self.step / self._task.stage.steps
         together = np.random.default_rng([*self._key, self.step])  # what all processes must decide alike
         rate = self._task.stage.rate * schedule(done, self._task.stage.warmup)
-        for group in self._groups:
+        for group in self._groups():
             group["lr"] = rate * self._task.pace(group["part"], done)
         loss, figures = self._task.loss(batch, together, done)
         for optimizer in self._optimizers:
