@@ -198,7 +198,7 @@ def _check(video: str, questions: Sequence[str], choices: Sequence[str], save_ev
 
 
 def _settings(model: "Model", settings: dict[str, Any]) -> "AskConfig":
-    from rekv.models.registry import BUILTIN
+    from rekv.models.aliases import BUILTIN
 
     if settings["recent_frames"] is None and model.family.name == BUILTIN:
         settings = settings | {"recent_frames": 1}
@@ -207,7 +207,7 @@ def _settings(model: "Model", settings: dict[str, Any]) -> "AskConfig":
 
 def _introduce(session: "Session", config: "AskConfig", console: Console) -> None:
     """Say what is going to happen."""
-    from rekv.models.registry import BUILTIN
+    from rekv.models.aliases import BUILTIN
 
     family, fps, recent = session.model.family, session.config.sample_fps, config.recent_frames
     per_second = format_rate(fps)

@@ -18,7 +18,7 @@ def load_model(
     import torch
 
     from rekv import load
-    from rekv.models.registry import BUILTIN
+    from rekv.models.aliases import BUILTIN
 
     if name in (None, BUILTIN) and "OMP_NUM_THREADS" not in os.environ:
         # Its matrices are too small to share; on a busy machine threads would only wait for each other.

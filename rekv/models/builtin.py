@@ -13,9 +13,9 @@ import torch
 
 from rekv.core import AskConfig, EncodeConfig
 from rekv.errors import ModelError
+from rekv.models.aliases import BUILTIN
 from rekv.models.llava_onevision import LlavaOnevision
 from rekv.models.loading import assemble
-from rekv.models.registry import BUILTIN
 
 FOLDER = Path(__file__).parent / "tiny"
 

@@ -12,9 +12,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 
 from rekv.errors import ModelError, RekvError
+from rekv.models.aliases import BUILTIN, settings
 from rekv.models.chat import chat_template
+from rekv.models.finding import find, names
 from rekv.models.placement import placement
-from rekv.models.registry import ALIASES, BUILTIN, SETTINGS, find_family
+from rekv.models.refusals import require_retrievable, unknown
+from rekv.models.registry import find_family
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -32,8 +35,9 @@ def load(
 ) -> VideoLM:
     """Load a Video-LLM.
 
-    name: None for the built-in model; an alias such as "llava_ov_7b"; a local folder; or a name on the
-        Hugging Face Hub, whose files transformers fetches and keeps.
+    name: None for the built-in model; an alias such as "llava_ov_7b", which is looked for in `./model_zoo`, in
+        the Hugging Face Hub's cache and on the Hub, in this order; a local folder; or a name on the Hub, whose
+        files transformers fetches and keeps.
     device: "cpu", "cuda", "cuda:1", or "auto" to spread it over all devices (needs accelerate).
         By default CUDA where there is one.
     dtype: "float32", "float16" or "bfloat16". By default the checkpoint's own on CUDA and float32 on the CPU;
@@ -45,9 +49,14 @@ def load(
         from rekv.models import builtin
 
         return builtin.load(device=device, dtype=dtype)
-    source = _locate(name)
-    architecture, family = find_family(_architectures(source), source)
-    return assemble(family, architecture, source, name=str(name), device=device, dtype=dtype)
+    place = find(name)
+    config = _config(place.source)
+    architectures = tuple(config.get("architectures") or ())
+    require_retrievable(place.source)
+    if (found := find_family(architectures)) is None:
+        raise unknown(architectures, config, place.source)
+    architecture, family = found
+    return assemble(family, architecture, place.source, name=str(name), repo=place.repo, device=device, dtype=dtype)
 
 
 def assemble(
@@ -56,10 +65,14 @@ def assemble(
     source: str,
     *,
     name: str,
+    repo: str | None = None,
     device: str | None,
     dtype: str | torch.dtype | None,
 ) -> Family:
-    """Load a checkpoint's weights, tokenizer and preprocessor, and check that they fit together."""
+    """Load a checkpoint's weights, tokenizer and preprocessor, and check that they fit together.
+
+    `repo` is its name on the Hub, if it has one: the paper ran some checkpoints with settings of their own.
+    """
     from transformers import AutoTokenizer
 
     from rekv.attention import hook
@@ -84,29 +97,13 @@ def assemble(
     hf.eval().requires_grad_(False)  # type: ignore[no-untyped-call]
     if device_after is not None:
         hf.to(device_after)  # type: ignore[arg-type]
-    encode, ask = SETTINGS.get(source, (None, None))
+    encode, ask = settings(repo or source)
     model = family(hf, tokenizer, preprocessor, name=name, encode_config=encode, ask_config=ask)
     model.check()
     return model
 
 
-def _locate(name: str | Path) -> str:
-    """Turn a name into what transformers takes: a folder that exists, or a name on the Hub."""
-    if isinstance(name, str) and name in ALIASES:
-        return ALIASES[name]
-    path = Path(name).expanduser()
-    if name and path.is_dir():
-        return str(path)
-    if name and path.exists():
-        raise ModelError(f"{path} is a file; name the folder that holds the checkpoint's config.json and weights")
-    if isinstance(name, Path) or name.startswith((".", "/", "~")):
-        raise ModelError(f"there is no folder {name}. {_names()}")
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
-        raise ModelError(f"there is no model {name!r}. {_names()}")
-    return name
-
-
-def _architectures(source: str) -> tuple[str, ...]:
+def _config(source: str) -> dict[str, Any]:
     from huggingface_hub import constants
     from transformers import PreTrainedConfig
 
@@ -119,11 +116,11 @@ def _architectures(source: str) -> tuple[str, ...]:
             raise ModelError(
                 f"there is no folder {source}, and the Hugging Face Hub did not give a model of that name: "
                 f"{_reason(error)} Check the name and the network; without one, only models that lie in "
-                f"{constants.HF_HUB_CACHE} can be used (HF_HOME moves it). {_names()}"
+                f"{constants.HF_HUB_CACHE} can be used (HF_HOME moves it). {names()}"
             ) from error
     if not isinstance(config, dict) or not config:
-        raise ModelError(f"{source} has no config.json that describes a model. {_names()}")
-    return tuple(config.get("architectures") or ())
+        raise ModelError(f"{source} has no config.json that describes a model. {names()}")
+    return config
 
 
 @contextmanager
@@ -142,13 +139,6 @@ def _refusing(source: str) -> Iterator[None]:
 
 def _reason(error: Exception) -> str:
     return shorten(f"{type(error).__name__}: {error}".rstrip(".: \n"), 200, placeholder=" ...") + "."
-
-
-def _names() -> str:
-    return (
-        f"A model is named by one of {', '.join(ALIASES)}, a local folder, or a name on the Hugging Face Hub "
-        f"(owner/model); no name at all is the built-in model"
-    )
 
 
 def _require_all_weights(info: dict[str, Any], source: str) -> None:

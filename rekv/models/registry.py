@@ -1,29 +1,18 @@
-"""Which models rekv knows: short names, families, the paper's settings. A new family is one line here."""
+"""Which families of Video-LLMs rekv knows. A new one is one line here, a call of `register`, or an entry point."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING
 
-from rekv.core import AskConfig, EncodeConfig
 from rekv.errors import ModelError
 
 if TYPE_CHECKING:
     from rekv.models.base import VideoLM
 
-BUILTIN = "tiny"  # the model that comes with rekv
-
-ALIASES = {
-    "llava_ov_0.5b": "llava-hf/llava-onevision-qwen2-0.5b-ov-hf",
-    "llava_ov_7b": "llava-hf/llava-onevision-qwen2-7b-ov-hf",
-    "llava_ov_72b": "llava-hf/llava-onevision-qwen2-72b-ov-hf",
-}
-
-# Checkpoints that the paper runs with other settings than the rest of their family.
-SETTINGS = {
-    "llava-hf/llava-onevision-qwen2-72b-ov-hf": (EncodeConfig(sample_fps=0.1), AskConfig(retrieve_size=32)),
-}
+GROUP = "rekv.models"  # entry points of other packages: architecture = "module:Class"
 
 # Architecture (a class name of transformers) -> family, or where it is: imported when a checkpoint needs it.
 _FAMILIES: dict[str, str | type[VideoLM]] = {
@@ -42,16 +31,44 @@ def register(family: type[VideoLM]) -> type[VideoLM]:
     return family
 
 
-def find_family(architectures: Sequence[str], source: str) -> tuple[str, type[VideoLM]]:
-    """Return the first architecture that a family takes, and the family; `source` is for the message."""
+def find_family(architectures: Sequence[str]) -> tuple[str, type[VideoLM]] | None:
+    """The first architecture that a family takes, and the family: registered, or of an installed package."""
     for architecture in architectures:
         family = _FAMILIES.get(architecture)
+        if family is None and (point := _plugged().get(architecture)) is not None:
+            family = _load(point)
         if isinstance(family, str):
             module, _, name = family.partition(":")
             family = getattr(import_module(module), name)
         if family is not None:
             return architecture, family
-    raise ModelError(
-        f"{source} is a {' or '.join(architectures) or 'model of no named architecture'}, "
-        f"which rekv does not know. It knows {', '.join(_FAMILIES)}; rekv.models.register adds a family"
-    )
+    return None
+
+
+def families() -> dict[str, str]:
+    """Architecture -> name of its family's class, without importing any."""
+    known = {architecture: point.value for architecture, point in _plugged().items()} | _FAMILIES
+    return {
+        architecture: family.rpartition(":")[2] if isinstance(family, str) else family.__name__
+        for architecture, family in known.items()
+    }
+
+
+def _plugged() -> Mapping[str, EntryPoint]:
+    """What installed packages offer, by architecture; none of it is imported."""
+    return {point.name: point for point in entry_points(group=GROUP)}
+
+
+def _load(point: EntryPoint) -> type[VideoLM]:
+    from rekv.models.base import VideoLM
+
+    origin = f"the entry point {point.name} = {point.value}" + (f" of {point.dist.name}" if point.dist else "")
+    try:
+        family = point.load()
+    except Exception as error:  # whatever another package's import raises
+        raise ModelError(
+            f"{origin} cannot be imported ({type(error).__name__}: {error}); mend or uninstall that package"
+        ) from error
+    if not (isinstance(family, type) and issubclass(family, VideoLM)):
+        raise ModelError(f"{origin} is not a subclass of rekv.models.VideoLM; mend or uninstall that package")
+    return family

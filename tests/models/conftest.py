@@ -21,6 +21,8 @@ from transformers.models.llava_onevision.image_processing_pil_llava_onevision im
     LlavaOnevisionImageProcessorPil,
 )
 
+Edit = Callable[..., None]
+
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 WORDS = ["<unk>", *"what where who is the ball red blue on a system user assistant You are helpful .".split()]
 
@@ -83,7 +85,7 @@ def checkpoint(pristine: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def edit(checkpoint: Path) -> Callable[..., None]:
+def edit(checkpoint: Path) -> Edit:
     """Change entries of one of the copy's JSON files: edit("config.json", "text_config", hidden_size=8)."""
 
     def change(file: str, *path: str, **changes: Any) -> None:

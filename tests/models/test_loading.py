@@ -311,16 +311,11 @@ def test_a_family_that_casts_its_rotary_embedding_is_refused(pristine: Path) -> 
 def test_what_is_registered_is_a_family() -> None:
     from rekv.models import registry
 
-    for architecture in list(registry._FAMILIES):
-        found, family = registry.find_family([architecture], "x")
-        assert found == architecture
-        assert issubclass(family, VideoLM)
-        assert architecture in family.architectures
-
-
-def test_the_paper_runs_72b_with_settings_of_its_own() -> None:
-    from rekv.models import registry
-
-    encode, ask = registry.SETTINGS[ALIASES["llava_ov_72b"]]
-    assert (encode.sample_fps, encode.n_local, ask.retrieve_size) == (0.1, 15000, 32)
-    assert set(registry.SETTINGS) <= set(ALIASES.values())
+    for architecture, name in registry.families().items():
+        found = registry.find_family([architecture])
+        assert found is not None
+        assert found[0] == architecture
+        assert issubclass(found[1], VideoLM)
+        assert found[1].__name__ == name
+        assert architecture in found[1].architectures
+    assert registry.find_family(["Unknown"]) is None

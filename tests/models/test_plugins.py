@@ -1,0 +1,105 @@
+"""A family that another package brings: an installed distribution with an entry point, in a process of its own."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rekv.errors import ModelError
+from rekv.models import registry
+from tests.models.conftest import Edit
+
+FAMILY = '''
+"""The whole of a family."""
+
+import torch
+from rekv.models import VideoLM
+from transformers import LlavaOnevisionForConditionalGeneration
+
+
+class Toy(VideoLM):
+    architectures = ("ToyForConditionalGeneration",)
+    init_prompt = "the system"
+    tokens_per_frame = 4
+
+    @classmethod
+    def load_hf(cls, source, architecture, **options):
+        return LlavaOnevisionForConditionalGeneration.from_pretrained(source, **options)
+
+    def prompt(self, question):
+        return f"user {question} assistant"
+
+    def frame_features(self, pixels):
+        features = self.hf.model.get_video_features(pixels[None]).pooler_output[0]
+        return features[:-1].reshape(len(pixels), 4, -1)
+'''
+USE = """
+import sys
+import numpy as np
+import rekv
+from rekv.models.registry import families
+
+assert families()["ToyForConditionalGeneration"] == "Toy"
+assert "toy_family" not in sys.modules, "imported before it is needed"
+model = rekv.load(sys.argv[1], device="cpu")
+assert type(model.family).__module__ == "toy_family"
+session = model.session()
+rng = np.random.default_rng(0)
+session.append(rekv.Frame(rng.integers(0, 256, (40, 50, 3), dtype=np.uint8), float(i)) for i in range(5))
+answer = session.ask("where is the ball", retrieve_size=2, max_new_tokens=3)
+assert all(len(frames) == 2 for frames in answer.retrieval.frames)
+print(type(model.family).__name__, len(answer.token_ids))
+"""
+
+
+def install(site: Path, entry: str) -> None:
+    """What pip leaves of a package with this entry point."""
+    (site / "toy_family.py").write_text(FAMILY)
+    info = site / "toy_family-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: toy-family\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(f"[rekv.models]\nToyForConditionalGeneration = {entry}\n")
+
+
+def test_an_installed_package_adds_a_family(checkpoint: Path, edit: Edit, tmp_path: Path) -> None:
+    site = tmp_path / "site"
+    site.mkdir()
+    install(site, "toy_family:Toy")
+    edit("config.json", architectures=["ToyForConditionalGeneration"])
+    code = f"import sys; sys.path.insert(0, {str(site)!r})\n{USE}"
+    done = subprocess.run(
+        [sys.executable, "-c", code, checkpoint], cwd=Path(__file__).parents[2], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("Toy ")
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ("toy_family:Tou", r"toy_family:Tou of toy-family cannot be imported \(AttributeError"),
+        ("no_such_module:Toy", r"cannot be imported \(ModuleNotFoundError"),
+        ("toy_family:torch", "not a subclass of rekv.models.VideoLM"),
+    ],
+)
+def test_a_package_that_is_broken_is_named(
+    entry: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(tmp_path, entry)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "toy_family", raising=False)
+    with pytest.raises(ModelError, match=message):
+        registry.find_family(["ToyForConditionalGeneration"])
+    monkeypatch.delitem(sys.modules, "toy_family", raising=False)
+
+
+def test_what_is_built_in_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(tmp_path, "toy_family:Toy")
+    points: Any = tmp_path / "toy_family-1.0.dist-info" / "entry_points.txt"
+    points.write_text("[rekv.models]\nLlavaOnevisionForConditionalGeneration = toy_family:Toy\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    found = registry.find_family(["LlavaOnevisionForConditionalGeneration"])
+    assert found is not None
+    assert found[1].__module__ == "rekv.models.llava_onevision"
