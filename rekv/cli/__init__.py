@@ -27,6 +27,7 @@ VERBS: Mapping[str, Verb] = {
     "import": Verb("rekv.cli.archive:import_", "Add a session from a file that `rekv export` wrote."),
     "ingest": Verb("rekv.cli.ingest:ingest", "Read a video into a session, which stays on disk."),
     "ls": Verb("rekv.cli.sessions:ls", "List the sessions."),
+    "models": Verb("rekv.cli.models:models", "List models, families, and what lies here."),
     "pin": Verb("rekv.cli.pin:pin", "Keep a time span of a session from being removed."),
     "prune": Verb("rekv.cli.prune:prune", "Remove the oldest frames of all sessions, to make room."),
     "rm": Verb("rekv.cli.sessions:rm", "Delete sessions."),

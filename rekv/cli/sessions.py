@@ -9,7 +9,7 @@ import click
 from rich.console import Console
 
 from rekv.cli.options import json_option, store_option
-from rekv.cli.screen import counted, format_bytes, format_duration, format_rate, notes, output, printable
+from rekv.cli.screen import aligned, counted, format_bytes, format_duration, format_rate, notes, output, printable
 from rekv.timecode import format_span
 
 if TYPE_CHECKING:
@@ -103,10 +103,8 @@ def _list(sessions: Sequence["SessionInfo"], console: Console) -> None:
         )
         for one in sessions
     ]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for i, row in enumerate(rows):
-        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
-        console.print("   ".join(cells).rstrip(), style="" if i else "bold")
+    for i, line in enumerate(aligned(rows)):
+        console.print(line, style="" if i else "bold")
 
 
 def _lines(session: "SessionInfo") -> list[tuple[str, str]]:

@@ -1,14 +1,18 @@
 """A family that another package brings: an installed distribution with an entry point, in a process of its own."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
+import rekv
 from rekv.errors import ModelError
 from rekv.models import registry
+from tests.models import families
 from tests.models.conftest import Edit
 
 FAMILY = '''
@@ -54,13 +58,14 @@ print(type(model.family).__name__, len(answer.token_ids))
 """
 
 
-def install(site: Path, entry: str) -> None:
+def install(site: Path, entry: str, architecture: str = "ToyForConditionalGeneration", code: str = FAMILY) -> None:
     """What pip leaves of a package with this entry point."""
-    (site / "toy_family.py").write_text(FAMILY)
-    info = site / "toy_family-1.0.dist-info"
+    module = "toy_family" if code is FAMILY else entry.partition(":")[0]
+    (site / f"{module}.py").write_text(code)
+    info = site / f"{module}-1.0.dist-info"
     info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: toy-family\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text(f"[rekv.models]\nToyForConditionalGeneration = {entry}\n")
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {module.replace('_', '-')}\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(f"[rekv.models]\n{architecture} = {entry}\n")
 
 
 def test_an_installed_package_adds_a_family(checkpoint: Path, edit: Edit, tmp_path: Path) -> None:
@@ -74,6 +79,30 @@ def test_an_installed_package_adds_a_family(checkpoint: Path, edit: Edit, tmp_pa
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("Toy ")
+
+
+def test_the_family_of_the_documentation_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its code and its entry point, for a checkpoint that its lines are right for."""
+    page = (Path(__file__).parents[2] / "docs" / "adding-a-model.md").read_text()
+    page = page.replace("MyModelForConditionalGeneration", "InternVLForConditionalGeneration")
+    code = re.search(r"```python\n(.+?)```", page, re.DOTALL)
+    point = re.search(r'\[project\.entry-points\."rekv\.models"\]\n(\w+) = "(.+?)"', page)
+    assert code
+    assert point
+    install(tmp_path, point[2], point[1], code[1])
+    checkpoint = tmp_path / "checkpoint"
+    checkpoint.mkdir()
+    families.internvl(checkpoint)
+    monkeypatch.syspath_prepend(tmp_path)
+    expected = rekv.load(checkpoint, device="cpu")
+    monkeypatch.delitem(registry._FAMILIES, point[1])
+    found = rekv.load(checkpoint, device="cpu")
+    assert type(found.family).__name__ == "MyFamily"
+    frame = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
+    ours, theirs = (model.family.frame_inputs([frame], [3.0]) for model in (found, expected))
+    assert ours.shape[1] == found.family.tokens_per_frame
+    assert torch.equal(ours, theirs)
+    assert found.family.prompt("Q") == expected.family.prompt("Q")
 
 
 @pytest.mark.parametrize(
@@ -96,9 +125,7 @@ def test_a_package_that_is_broken_is_named(
 
 
 def test_what_is_built_in_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    install(tmp_path, "toy_family:Toy")
-    points: Any = tmp_path / "toy_family-1.0.dist-info" / "entry_points.txt"
-    points.write_text("[rekv.models]\nLlavaOnevisionForConditionalGeneration = toy_family:Toy\n")
+    install(tmp_path, "toy_family:Toy", "LlavaOnevisionForConditionalGeneration")
     monkeypatch.syspath_prepend(tmp_path)
     found = registry.find_family(["LlavaOnevisionForConditionalGeneration"])
     assert found is not None
