@@ -60,7 +60,7 @@ class EncodeConfig(_Config):
     sample_fps: float = 0.5  # frames per second of video
     n_local: int = 15000  # tokens of the local window (paper, section 3.2)
     init_prompt: str | None = None  # text before the first frame; None = the model's own
-    frame_tokens: int | None = None  # tokens per block at most, for models of dynamic resolution; None = the model's
+    frame_tokens: int | None = None  # a frame's picture tokens at most, where resolution is dynamic; None = the model's
     frames_per_call: int = field(default=16, compare=False)  # pictures per forward pass; no influence on results
     skip_duplicates: float | None = (
         None  # leave out frames that differ by less from the last (8-bit levels); None = none

@@ -51,16 +51,7 @@ class Preprocessor:
 
         Raises `ModelError` if it has none, or if they ask for something else than the above.
         """
-        for file, key in _FILES:
-            config = read_json(str(source), file)
-            if key is not None:
-                config = config and config.get(key)
-            if isinstance(config, Mapping):
-                return cls.from_config(config, name=str(source))
-        raise ModelError(
-            f"{source} has no preprocessor_config.json (nor a newer form of it), so nothing says what its "
-            f"frames should look like; fetch the checkpoint's files again, all of them"
-        )
+        return cls.from_config(processor_config(source), name=str(source))
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any], *, name: str) -> Self:
@@ -96,6 +87,20 @@ class Preprocessor:
         if self.long_side is not None:
             images = resize(images, _by_long_side(height, width, self.long_side), self.resample)
         return resize(images, self.size, self.resample)
+
+
+def processor_config(source: str | Path) -> Mapping[str, Any]:
+    """What a checkpoint, a local folder or a Hub name, says about video. Raises `ModelError` if it says nothing."""
+    for file, key in _FILES:
+        config = read_json(str(source), file)
+        if key is not None:
+            config = config and config.get(key)
+        if isinstance(config, Mapping):
+            return config
+    raise ModelError(
+        f"{source} has no preprocessor_config.json (nor a newer form of it), so nothing says what its "
+        f"frames should look like; fetch the checkpoint's files again, all of them"
+    )
 
 
 def _middle(images: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
