@@ -35,6 +35,8 @@ class Rotary:
         self._interleaved = interleaved
         # A model with YaRN scales cos and sin. At position 0 it already scaled what we receive.
         self._scaling = float(getattr(self._module, "attention_scaling", 1.0))
+        # Some releases of transformers leave it to the caller to repeat a text's positions on every axis of M-RoPE.
+        self._axes = len(getattr(self._module, "mrope_section", ()))
         self._tables: dict[torch.device, Angles] = {}
 
     def angles(self, start: int, end: int, device: torch.device) -> Angles:
@@ -65,6 +67,8 @@ class Rotary:
     def _angles_of(self, positions: Tensor) -> Angles:
         home = next(self._module.buffers()).device
         x = torch.empty(0, dtype=torch.float32, device=home)
+        if self._axes and positions.ndim == 1:
+            positions = positions.expand(self._axes, -1)
         batch = positions.to(home)[..., None, :]  # of one: (1, n) or (axes, 1, n)
         cos, sin = (t[0] / self._scaling for t in self._module(x, batch))
         return Angles(cos, sin, self._interleaved)

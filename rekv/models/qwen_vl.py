@@ -94,8 +94,8 @@ class Qwen2VL(ChatLM):
         )
         size = [n, pixels.shape[2] // vision.patch_size, pixels.shape[3] // vision.patch_size]
         seen = self.hf.model.get_video_features(patches, torch.tensor([size], device=patches.device))
-        features = torch.cat(tuple(seen.pooler_output)).to(self.device)
-        deep = [torch.cat(tuple(layer)).to(self.device) for layer in getattr(seen, "deepstack_features", None) or ()]
+        features = _joined(seen.pooler_output).to(self.device)
+        deep = [_joined(layer).to(self.device) for layer in getattr(seen, "deepstack_features", None) or ()]
         return features.view(n, -1, features.shape[-1]), deep
 
     def check(self) -> None:
@@ -183,6 +183,11 @@ class Qwen3VL(Qwen2VL):
                 f"{self.name}: its tokenizer makes different numbers of tokens of different times, so blocks would not "
                 f"be equally long; fetch the checkpoint's tokenizer files again"
             )
+
+
+def _joined(videos: torch.Tensor | Sequence[torch.Tensor]) -> torch.Tensor:
+    """Features of all videos of a call; some releases of transformers split deepstack's by video, some do not."""
+    return videos if isinstance(videos, torch.Tensor) else torch.cat(tuple(videos))
 
 
 def _plane(rows: int, columns: int) -> torch.Tensor:

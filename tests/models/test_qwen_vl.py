@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 import transformers as hf
+from packaging.version import Version
 from torch import Tensor
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil, smart_resize
 
@@ -184,6 +185,8 @@ def stock_logits(model: Model, inputs: dict[str, Any]) -> Tensor:
 
 @pytest.mark.parametrize("sample_fps", [FPS, 1.0, 0.3])
 def test_positions_are_the_stock_models_own(model: Model, sample_fps: float) -> None:
+    if 2 / sample_fps % 1 and Version(hf.__version__) < Version("5.18"):
+        pytest.skip("this transformers rounds the seconds of a block")
     frames, ids = pictures(22), model.family.prompt_ids(QUESTION)
     inputs = stock_inputs(model, frames, ids)
     if "second_per_grid_ts" in inputs:
