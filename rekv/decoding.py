@@ -13,7 +13,6 @@ from transformers import (
     GenerationConfig,
     LogitsProcessor,
     LogitsProcessorList,
-    MaxLengthCriteria,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     StoppingCriteria,
@@ -23,7 +22,7 @@ from transformers import (
 )
 
 from rekv.attention.hook import run
-from rekv.attention.passes import AnswerPass
+from rekv.attention.passes import AnswerPass, Together
 from rekv.core import AskConfig, FinishReason
 from rekv.memory.context import ContextLayer
 
@@ -47,23 +46,28 @@ class Transcript(StoppingCriteria):
     text: str = ""
     reason: FinishReason = "length"
     first_token_at: float = 0.0
+    done_at: float = 0.0
     _told: int = 0  # characters handed out
 
     def __call__(self, input_ids: Tensor, scores: Any = None, **kwargs: Any) -> Any:
         """Take the newest token; called by transformers after each one. Returns a (1,) bool tensor: stop."""
-        token = int(input_ids[0, -1])
+        return torch.tensor([self.take(int(input_ids[0, -1]))], device=input_ids.device)
+
+    def take(self, token: int) -> bool:
+        """Take the newest token; return whether it is the last."""
         if not self.ids:
             self.first_token_at = perf_counter()
             if self.on_first_token is not None:
                 self.on_first_token()
         self.ids.append(token)
-        return torch.tensor([self._ends(token)], device=input_ids.device)
+        return self._ends(token)
 
     def finish(self) -> None:
         """Complete the text after the last token."""
         if self.reason != "stop_string":
             self.text = self._decode()
         self._tell(len(self.text))
+        self.done_at = perf_counter()
 
     def _ends(self, token: int) -> bool:
         if token in self.end_ids:
@@ -146,16 +150,48 @@ def decode(
 
     With `windowed` each step runs under the window + sink rule; without, `generate()` runs the stock model.
     """
-    embedding: nn.Embedding = model.get_input_embeddings()  # type: ignore[assignment]
-    device = embedding.weight.device
-    ids = torch.tensor([prompt], device=device)
-    processors = _processors(ask, device)
     if windowed is None:
-        _generate(model, ids, contexts, position, ask, processors, transcript)
+        _generate(model, prompt, contexts, position, ask, transcript)
+        transcript.finish()
     else:
-        limit = MaxLengthCriteria(len(prompt) + ask.max_new_tokens)
-        _step(model, ids, windowed, processors, StoppingCriteriaList([transcript, limit]))
-    transcript.finish()
+        decode_together(model, [prompt], [windowed], ask, [transcript])
+
+
+def decode_together(
+    model: PreTrainedModel,
+    prompts: Sequence[Sequence[int]],
+    passes: Sequence[AnswerPass],
+    ask: AskConfig,
+    transcripts: Sequence[Transcript],
+) -> None:
+    """Continue several contexts, each with its prompt, until all transcripts have ended: one forward pass per token.
+
+    Sampling draws from a generator per answer, so that each is what it would be alone.
+    """
+    device = _device(model)
+    processors = [_processors(ask, device) for _ in prompts]
+    new = [list(prompt) for prompt in prompts]
+    going = list(range(len(prompts)))
+    while going:
+        lengths = [len(new[i]) for i in going]
+        ids = torch.tensor([[token for i in going for token in new[i]]], device=device)
+        last = torch.tensor(lengths, device=device).cumsum(0) - 1
+        attention = Together([passes[i] for i in going], lengths)
+        logits = run(model, attention, input_ids=ids, logits_to_keep=last).logits[0].float()
+        rows = zip(going, logits.split(1), strict=True)
+        chosen = torch.cat([processors[i](ids, row) for i, row in rows]).argmax(-1)  # type: ignore[arg-type]
+        over = set()
+        for i, token in zip(going, chosen.tolist(), strict=True):
+            new[i] = [token]
+            if transcripts[i].take(token) or len(transcripts[i].ids) == ask.max_new_tokens:
+                transcripts[i].finish()
+                over.add(i)
+        going = [i for i in going if i not in over]
+
+
+def _device(model: PreTrainedModel) -> torch.device:
+    embedding: nn.Embedding = model.get_input_embeddings()  # type: ignore[assignment]
+    return embedding.weight.device
 
 
 def _processors(ask: AskConfig, device: torch.device) -> LogitsProcessorList:
@@ -169,13 +205,13 @@ def _processors(ask: AskConfig, device: torch.device) -> LogitsProcessorList:
 
 def _generate(
     model: PreTrainedModel,
-    ids: Tensor,
+    prompt: Sequence[int],
     contexts: Mapping[int, ContextLayer],
     position: int,
     ask: AskConfig,
-    processors: LogitsProcessorList,
     transcript: Transcript,
 ) -> None:
+    ids = torch.tensor([prompt], device=_device(model))
     cache = Cache(layers=[contexts[i] for i in sorted(contexts)])
     n = ids.shape[1]
     # `generate()` takes whatever it is not told from the model's own generation config (repetition penalties, beams,
@@ -189,7 +225,7 @@ def _generate(
         position_ids=torch.arange(position, position + n, device=ids.device)[None],
         past_key_values=cache,
         generation_config=_greedy(ask, transcript.end_ids),
-        logits_processor=processors,
+        logits_processor=_processors(ask, ids.device),
         stopping_criteria=StoppingCriteriaList([transcript]),
     )
 
@@ -203,19 +239,3 @@ def _greedy(ask: AskConfig, ends: frozenset[int]) -> GenerationConfig:
         eos_token_id=ids or None,
         pad_token_id=ids[0] if ids else 0,
     )
-
-
-def _step(
-    model: PreTrainedModel,
-    ids: Tensor,
-    attention: AnswerPass,
-    processors: LogitsProcessorList,
-    criteria: StoppingCriteriaList,
-) -> None:
-    new = ids
-    while True:
-        logits = run(model, attention, input_ids=new, logits_to_keep=1).logits[:, -1].float()
-        new = processors(ids, logits).argmax(-1, keepdim=True)  # type: ignore[arg-type]
-        ids = torch.cat((ids, new), 1)
-        if bool(criteria(ids, logits).all()):
-            return

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from rekv.attention.hook import AttentionPass
 from rekv.attention.kernels import window_attention
 from rekv.attention.rotary import rotate
 from rekv.memory.context import ContextLayer
@@ -129,6 +130,24 @@ class AnswerPass:
         out = _attend_context(self._memory, self._memory.layers[layer], context, query, key, value, scale)
         context.extend(context.length + key.shape[1])
         return out
+
+
+class Together:
+    """Several passes run as one: the tokens of each are neighbours, and attend as they would alone.
+
+    What a model computes for each token by itself, most of its work, is then done once for all.
+    """
+
+    def __init__(self, passes: Sequence[AttentionPass], tokens: Sequence[int]) -> None:
+        """`tokens`: how many of them each pass has."""
+        self._passes = passes
+        self._tokens = list(tokens)
+
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+        queries, keys, values = (torch.split(x, self._tokens, 1) for x in (query, key, value))
+        return torch.cat(
+            [own.attend(layer, *part, scale) for own, *part in zip(self._passes, queries, keys, values, strict=True)]
+        )
 
 
 def _attend_context(
