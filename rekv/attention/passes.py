@@ -144,10 +144,8 @@ class Together:
         self._tokens = list(tokens)
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
-        queries, keys, values = (torch.split(x, self._tokens, 1) for x in (query, key, value))
-        return torch.cat(
-            [own.attend(layer, *part, scale) for own, *part in zip(self._passes, queries, keys, values, strict=True)]
-        )
+        parts = zip(self._passes, *(torch.split(x, self._tokens, 1) for x in (query, key, value)), strict=True)
+        return torch.cat([own.attend(layer, q, k, v, scale) for own, q, k, v in parts])
 
 
 def _attend_context(
