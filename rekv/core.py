@@ -152,6 +152,14 @@ def _require(holds: bool, name: str, value: object, rule: str) -> None:
         raise ConfigError(f"{name} is {value}; it must be {rule}")
 
 
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A question of a conversation and what it was answered."""
+
+    question: str
+    answer: str
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Retrieval:
     """Which frames a question put into attention."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 
 from rekv.attention.positions import Layout
-from rekv.core import AskConfig, EncodeConfig, Frame, Image
+from rekv.core import AskConfig, EncodeConfig, Frame, Image, Turn
 from rekv.errors import ConfigError, ModelError
 from rekv.models.pixels import Preprocessor
 
@@ -37,6 +37,7 @@ class VideoLM(ABC):
     architectures: ClassVar[tuple[str, ...]]  # class names of transformers that this family takes
     encode_defaults: ClassVar[EncodeConfig] = EncodeConfig()
     ask_defaults: ClassVar[AskConfig] = AskConfig()
+    next_turn: ClassVar[str] = "\n"  # between an answer and the `prompt` of the question that follows it
     choice_prefix: ClassVar[str] = "Best option: ("  # how the answer to a multiple-choice question begins
     frames_per_block: ClassVar[int] = 1  # neighbouring pictures that the vision tower takes together
 
@@ -112,6 +113,11 @@ class VideoLM(ABC):
     def prompt(self, question: str) -> str:
         """The text after the frames, up to where the answer starts."""
 
+    def dialogue(self, turns: Sequence[Turn], question: str) -> str:
+        """The text after the frames in a conversation, oldest turn first, up to where the answer starts."""
+        past = (f"{self.prompt(turn.question)}{turn.answer}{self.next_turn}" for turn in turns)
+        return "".join((*past, self.prompt(question)))
+
     @abstractmethod
     def frame_features(self, pixels: torch.Tensor) -> torch.Tensor:
         """Map pixels (frames, 3, height, width) to language model inputs (frames, tokens, dim)."""
@@ -180,11 +186,11 @@ class VideoLM(ABC):
         """The bare question, which only retrieves (paper, section 3.3)."""
         return self._ids(question)
 
-    def prompt_ids(self, question: str, choices: Sequence[str] = ()) -> list[int]:
-        """The prompt that is answered. With `choices`, the paper's multiple-choice form."""
+    def prompt_ids(self, question: str, choices: Sequence[str] = (), turns: Sequence[Turn] = ()) -> list[int]:
+        """The prompt that is answered, behind earlier `turns`. With `choices`, the paper's multiple-choice form."""
         if not choices:
-            return self._ids(self.prompt(question))
-        return self._ids(self.prompt(multiple_choice(question, choices)) + self.choice_prefix)
+            return self._ids(self.dialogue(turns, question))
+        return self._ids(self.dialogue(turns, multiple_choice(question, choices)) + self.choice_prefix)
 
     def _ids(self, text: str, *, starts: bool = False) -> list[int]:
         """Token ids; where a stream starts, with what the tokenizer puts before all text, such as `<s>`."""

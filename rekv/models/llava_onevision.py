@@ -15,6 +15,7 @@ class LlavaOnevision(SquareLM):
 
     architectures = ("LlavaOnevisionForConditionalGeneration",)
     markers = ("<|im_start|>", _END)
+    next_turn = f"{_END}<|im_start|>user "
 
     @property
     def picture_tokens(self) -> int:

@@ -59,6 +59,7 @@ class LongVA(SquareLM):
     encode_defaults = EncodeConfig(n_local=8000)
     ask_defaults = AskConfig(retrieve_size=32)
     markers = ("<|im_start|>", "<|im_end|>")
+    next_turn = "<|im_end|>\n<|im_start|>user"
     init_prompt = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n"
 
     @classmethod

@@ -1,7 +1,10 @@
 """SmolVLM2: SigLIP frames, nine or sixteen patches to a token, into SmolLM2 (arXiv 2504.05299)."""
 
+from collections.abc import Sequence
+
 import torch
 
+from rekv.core import Turn
 from rekv.models.chat import ChatLM
 from rekv.models.square import SquareLM
 
@@ -25,8 +28,8 @@ class SmolVLM(ChatLM, SquareLM):
     def init_prompt(self) -> str:
         return f"{super().init_prompt}You are provided the following series of frames from a video.\n"
 
-    def prompt(self, question: str) -> str:
-        return f"\n\n{super().prompt(question)}"
+    def dialogue(self, turns: Sequence[Turn], question: str) -> str:
+        return f"\n\n{super().dialogue(turns, question)}"
 
     def frame_text(self, time: float) -> tuple[str, str]:
         # Two digits have one length; after 99:59 minutes count from 00 again.

@@ -16,6 +16,7 @@ class VideoLlava(SquareLM):
     ask_defaults = AskConfig(retrieve_size=8)
     choice_prefix = " Best option: ("
     init_prompt = "USER: "
+    next_turn = "</s>USER: "
 
     @property
     def picture_tokens(self) -> int:

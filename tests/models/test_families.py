@@ -11,10 +11,11 @@ from torch import Tensor
 
 from rekv.attention.hook import run
 from rekv.attention.passes import AnswerPass, EncodePass
-from rekv.core import AskConfig, Frame
+from rekv.core import AskConfig, Frame, Turn
 from rekv.decoding import Transcript, decode
 from rekv.engine import Model, Session, load
 from rekv.memory.memory import Memory
+from rekv.models.chat import ChatLM
 from tests.models.families import FAMILIES, PICTURE, Tiny
 from tests.support import hidden_states
 
@@ -69,6 +70,24 @@ def test_tokens_of_the_prompts(tiny: Tiny, model: Model) -> None:
     assert tokenizer.decode(family.prompt_ids("Q")) == tiny.prompt
     chosen = tokenizer.decode(family.prompt_ids("Q", ["a", "b"]))
     assert chosen.endswith("Only give the best option." + tiny.prompt.split("Q")[1] + tiny.choice_prefix)
+
+
+def test_a_conversation_repeats_what_was_said(tiny: Tiny, model: Model) -> None:
+    """Each turn as when it was asked, and one that the family's own template would write, where it has one."""
+    family = model.family
+    turns = [Turn("Q1", "A1"), Turn("Q2", "A2")]
+    assert family.dialogue((), "Q") == family.prompt("Q")
+    text = family.dialogue(turns, "Q3")
+    assert text.startswith(f"{family.prompt('Q1')}A1".rstrip()) or isinstance(family, ChatLM)
+    places = [text.index(part) for part in ("Q1", "A1", "Q2", "A2", "Q3")]
+    assert places == sorted(places)
+    assert text.endswith(tiny.prompt.split("Q")[1])
+    if isinstance(family, ChatLM):
+        said = [("user", "Q1"), ("assistant", "A1"), ("user", "Q2"), ("assistant", "A2"), ("user", "Q3")]
+        messages: list[Any] = [{"role": role, "content": [{"type": "text", "text": part}]} for role, part in said]
+        whole = family.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        assert str(whole).endswith(text[text.index("A1") :])
+    assert family.prompt_ids("Q3", turns=turns) == family.tokenizer(text, add_special_tokens=False).input_ids
 
 
 @torch.inference_mode()
