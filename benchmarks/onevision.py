@@ -16,7 +16,7 @@ from transformers import (
 )
 
 from rekv.attention import hook
-from rekv.core import AskConfig, EncodeConfig, Image
+from rekv.core import AskConfig, EncodeConfig, Image, Turn
 from rekv.models.llava_onevision import LlavaOnevision
 from rekv.models.pixels import Preprocessor
 
@@ -155,7 +155,7 @@ class RandomOnevision(LlavaOnevision):
     def question_ids(self, question: str) -> list[int]:
         return list(range(100, 100 + self.sizes.question))
 
-    def prompt_ids(self, question: str, choices: Sequence[str] = ()) -> list[int]:
+    def prompt_ids(self, question: str, choices: Sequence[str] = (), turns: Sequence[Turn] = ()) -> list[int]:
         return list(range(200, 200 + self.sizes.prompt))
 
 

@@ -14,7 +14,7 @@ from transformers import (
 )
 
 import rekv.attention.hook
-from rekv.core import AskConfig, EncodeConfig, Image
+from rekv.core import AskConfig, EncodeConfig, Image, Turn
 from rekv.models.base import VideoLM
 from rekv.models.pixels import Preprocessor
 
@@ -141,7 +141,7 @@ class RandomLM(VideoLM):
     def question_ids(self, question: str) -> list[int]:
         return list(range(100, 100 + self.shape.question))
 
-    def prompt_ids(self, question: str, choices: Sequence[str] = ()) -> list[int]:
+    def prompt_ids(self, question: str, choices: Sequence[str] = (), turns: Sequence[Turn] = ()) -> list[int]:
         return list(range(200, 200 + self.shape.prompt))
 
     def pixels(self, images: Sequence[Image]) -> Tensor:
