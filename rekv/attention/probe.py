@@ -33,7 +33,9 @@ def probe(decoder: nn.Module, name: str) -> Rotary:
     embedding: nn.Embedding = decoder.get_input_embeddings()  # type: ignore[operator]
     generator = torch.Generator().manual_seed(0)
     ids = torch.randint(0, embedding.num_embeddings, (1, _TOKENS), generator=generator)
-    ids = ids.to(embedding.weight.device)
+    # Weights that accelerate keeps elsewhere are on "meta"; it moves inputs to where it runs them.
+    if embedding.weight.device.type != "meta":
+        ids = ids.to(embedding.weight.device)
     errors: dict[bool, float] = {}
     try:
         stock = decoder(input_ids=ids, use_cache=False).last_hidden_state.float()

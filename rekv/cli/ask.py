@@ -31,6 +31,7 @@ MOST_CHOICES = 26  # they are lettered
 )
 @click.option("--device", help="cpu, cuda, cuda:1 or auto (all devices).  [default: cuda if there is one]")
 @click.option("--dtype", help="float32, float16 or bfloat16.  [default: what suits model and device]")
+@click.option("--weights", type=click.Choice(["int8", "int4"]), help="Pack the language model's weights.")
 @click.option("--sample-fps", type=float, help="Frames to read per second of video.  [default: the model's]")
 @click.option("--start", type=Time(), help="Read the video, or see of the session, what is from this time on.")
 @click.option("--end", type=Time(), help="Read or see what is up to this time.")
@@ -61,6 +62,7 @@ def ask(
     model: str | None,
     device: str | None,
     dtype: str | None,
+    weights: str | None,
     sample_fps: float | None,
     n_local: int | None,
     start: float | None,
@@ -101,13 +103,13 @@ def ask(
     settings |= scope
     AskConfig(**given(**settings))
     if name is not None:
-        session, config = _opened(console, name, store, model, device, dtype, storage, settings)
+        session, config = _opened(console, name, store, model, device, dtype, weights, storage, settings)
     else:
         from rekv.cli.reading import read
         from rekv.sources import video as open_video
 
         source = open_video(video, sample_fps=sample_fps, start=first, end=last)
-        loaded = load_model(console, model, device=device, dtype=dtype)
+        loaded = load_model(console, model, device=device, dtype=dtype, weights=weights)
         config = _settings(loaded, settings)
         session = loaded.session(**encode, **storage)
         _introduce(session, config, console)
@@ -146,6 +148,7 @@ def _opened(
     model: str | None,
     device: str | None,
     dtype: str | None,
+    weights: str | None,
     storage: dict[str, Any],
     settings: dict[str, Any],
 ) -> "tuple[Session, AskConfig]":
@@ -162,7 +165,7 @@ def _opened(
         raise click.ClickException(
             f"Session {name} has no frame left that can be read: {lost}. Restore it from a copy, or ask another."
         )
-    loaded = load_model(console, model or known.meta.model.name, device=device, dtype=dtype)
+    loaded = load_model(console, model or known.meta.model.name, device=device, dtype=dtype, weights=weights)
     config = _settings(loaded, settings)
     with silent("rekv.store.keeper"):  # answers say what is left out
         session = loaded.session(name, store=sessions.folder, **storage)

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 @click.option("--model", help="An alias, a local folder or a Hub name.  [default: the session's, else built-in]")
 @click.option("--device", help="cpu, cuda, cuda:1 or auto (all devices).  [default: cuda if there is one]")
 @click.option("--dtype", help="float32, float16 or bfloat16.  [default: the session's, else what suits]")
+@click.option("--weights", type=click.Choice(["int8", "int4"]), help="Pack the language model's weights.")
 @click.option("--sample-fps", type=float, help="Frames to read per second of video.  [default: the model's]")
 @click.option("--n-local", type=int, help="Tokens of the local window.  [default: the model's]")
 @click.option("--start", type=Time(), help="Read the video from this time on.")
@@ -59,6 +60,7 @@ def ingest(
     model: str | None,
     device: str | None,
     dtype: str | None,
+    weights: str | None,
     start: float | None,
     end: float | None,
     sample_fps: float | None,
@@ -102,7 +104,7 @@ def ingest(
             _report(Report(name, video, "already", frames), as_json, console)
             return
         model, dtype = model or known.name, dtype or known.dtype
-    loaded = load_model(console, model, device=device, dtype=dtype)
+    loaded = load_model(console, model, device=device, dtype=dtype, weights=weights)
     try:
         with loaded.session(name, store=sessions.folder, **encode, **limits) as session, Interrupt() as interrupt:
             report = _read(session, source, name, interrupt, console)

@@ -10,7 +10,12 @@ if TYPE_CHECKING:
 
 
 def load_model(
-    console: Console, name: str | None = None, *, device: str | None = None, dtype: str | None = None
+    console: Console,
+    name: str | None = None,
+    *,
+    device: str | None = None,
+    dtype: str | None = None,
+    weights: str | None = None,
 ) -> "Model":
     """Load a model by name, or the built-in one, and say so first: importing PyTorch alone takes seconds."""
     console.print(f"Loading {name or 'the built-in model'} ...", style="dim")
@@ -23,4 +28,4 @@ def load_model(
     if name in (None, BUILTIN) and "OMP_NUM_THREADS" not in os.environ:
         # Its matrices are too small to share; on a busy machine threads would only wait for each other.
         torch.set_num_threads(1)
-    return load(name, device=device, dtype=dtype)
+    return load(name, device=device, dtype=dtype, weights=weights)

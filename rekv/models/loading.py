@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
-from rekv.errors import ModelError, RekvError
+from rekv.errors import ConfigError, ModelError, RekvError
 from rekv.models.aliases import BUILTIN, settings
 from rekv.models.chat import chat_template
 from rekv.models.finding import find, names
@@ -31,7 +31,11 @@ _SPARE = re.compile(r"_tower\.(\w+\.)*head\.|\.(inv_freq|position_ids)$")
 
 
 def load(
-    name: str | Path | None = None, *, device: str | None = None, dtype: str | torch.dtype | None = None
+    name: str | Path | None = None,
+    *,
+    device: str | None = None,
+    dtype: str | torch.dtype | None = None,
+    weights: str | None = None,
 ) -> VideoLM:
     """Load a Video-LLM.
 
@@ -42,12 +46,16 @@ def load(
         By default CUDA where there is one.
     dtype: "float32", "float16" or "bfloat16". By default the checkpoint's own on CUDA and float32 on the CPU;
         the built-in model is float32 everywhere.
+    weights: "int8" or "int4" packs those of the language model's layers, which takes the extra "quantized". What a
+        session keeps has the dtype above all the same.
 
     Raises `ModelError` if it cannot be found, is of no known family, or is not complete and whole.
     """
     if name is None or name == BUILTIN:
         from rekv.models import builtin
 
+        if weights is not None:
+            raise ConfigError("the built-in model is small, its weights are never packed: leave weights out")
         return builtin.load(device=device, dtype=dtype)
     place = find(name)
     config = _config(place.source)
@@ -56,7 +64,14 @@ def load(
     if (found := find_family(architectures)) is None:
         raise unknown(architectures, config, place.source)
     architecture, family = found
-    return assemble(family, architecture, place.source, name=str(name), repo=place.repo, device=device, dtype=dtype)
+    return assemble(
+        *(family, architecture, place.source),
+        name=str(name),
+        repo=place.repo,
+        device=device,
+        dtype=dtype,
+        weights=weights,
+    )
 
 
 def assemble(
@@ -68,6 +83,7 @@ def assemble(
     repo: str | None = None,
     device: str | None,
     dtype: str | torch.dtype | None,
+    weights: str | None = None,
 ) -> Family:
     """Load a checkpoint's weights, tokenizer and preprocessor, and check that they fit together.
 
@@ -77,7 +93,7 @@ def assemble(
 
     from rekv.attention import hook
 
-    options, device_after = placement(device, dtype)
+    options, device_after = placement(device, dtype, weights)
     with _refusing(source):
         preprocessor = family.load_preprocessor(source)
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)

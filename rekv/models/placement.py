@@ -7,11 +7,14 @@ from typing import Any
 import torch
 
 from rekv.errors import ConfigError, ModelError
+from rekv.models.quantization import quantization
 
 _DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
-def placement(device: str | None, dtype: str | torch.dtype | None) -> tuple[dict[str, Any], torch.device | None]:
+def placement(
+    device: str | None, dtype: str | torch.dtype | None, weights: str | None = None
+) -> tuple[dict[str, Any], torch.device | None]:
     """Return options for `from_pretrained`, and the device to move the model to afterwards, if any.
 
     Raises `ConfigError` for names that mean nothing, `ModelError` for a device that is not here.
@@ -19,11 +22,14 @@ def placement(device: str | None, dtype: str | torch.dtype | None) -> tuple[dict
     target = _device(device)
     on_gpu = torch.cuda.is_available() and target != torch.device("cpu")
     options: dict[str, Any] = {"dtype": _dtype(dtype) or ("auto" if on_gpu else torch.float32)}
+    if weights is not None:
+        compute = options["dtype"] if isinstance(options["dtype"], torch.dtype) else torch.bfloat16
+        options |= {"quantization_config": quantization(weights, compute), "dtype": compute}
     if isinstance(target, str):
         if find_spec("accelerate") is None:
             raise ModelError(f'device "{target}" needs accelerate: pip install accelerate, or name one device')
         return options | {"device_map": target}, None
-    if on_gpu and find_spec("accelerate") is not None:
+    if weights is not None or (on_gpu and find_spec("accelerate") is not None):
         return options | {"device_map": {"": target}}, None  # without a copy in RAM
     return options, target
 

@@ -68,7 +68,7 @@ def fingerprint(family: "VideoLM", rotary: "Rotary") -> Fingerprint:
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
         if tensor.device.type == "meta" or not tensor.numel():  # weights that are elsewhere, until they are needed
             continue
-        sample = _sample(tensor.detach())
+        sample = _sample(getattr(tensor, "qdata", tensor).detach())  # packed by torchao: the packed values
         digest.update(sample.contiguous().view(torch.uint8).numpy().tobytes())
         if sample.is_floating_point():
             probe += sample[:: max(1, len(sample) // _PROBES)][:_PROBES].double().tolist()
