@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from rekv.attention.devices import input_device
 from rekv.attention.hook import run
 from rekv.attention.passes import EncodePass
 from rekv.attention.rotary import Rotary
@@ -33,9 +34,7 @@ def probe(decoder: nn.Module, name: str) -> Rotary:
     embedding: nn.Embedding = decoder.get_input_embeddings()  # type: ignore[operator]
     generator = torch.Generator().manual_seed(0)
     ids = torch.randint(0, embedding.num_embeddings, (1, _TOKENS), generator=generator)
-    # Weights that accelerate keeps elsewhere are on "meta"; it moves inputs to where it runs them.
-    if embedding.weight.device.type != "meta":
-        ids = ids.to(embedding.weight.device)
+    ids = ids.to(input_device(embedding))
     errors: dict[bool, float] = {}
     try:
         stock = decoder(input_ids=ids, use_cache=False).last_hidden_state.float()

@@ -76,7 +76,7 @@ def test_a_session_on_disk_of_layers_on_disk(folder: Path, tmp_path: Path) -> No
     with dispatched(folder, tmp_path / "again", PLACES, "cpu").session("s", store=tmp_path) as session:
         session.append(frames(6, first=6))
         found = session.ask("what is red", retrieve_size=3, max_new_tokens=5)
-    same(found, answered(load(folder, device="cpu")), 0.0)
+    same(found, answered(load(folder, device="cpu")), 1e-4)  # in other calls
 
 
 @pytest.mark.gpu
