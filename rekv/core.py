@@ -220,6 +220,7 @@ class Answer:
     reads: Mapping[str, TierRead]  # by tier: where the blocks were found
     frames_seen: int  # frames of the session that the question could see
     warnings: tuple[str, ...] = ()  # frames that had to be left out, and why
+    choice_logprobs: tuple[float, ...] = ()  # of each choice's letter as the answer's first token; () without choices
 
     @property
     def bytes_read(self) -> dict[str, int]:

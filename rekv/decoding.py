@@ -21,11 +21,25 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from rekv.attention.devices import input_device
 from rekv.attention.hook import run
 from rekv.attention.passes import AnswerPass, Together
 from rekv.core import AskConfig, FinishReason
 from rekv.memory.context import ContextLayer
+
+
+class FirstToken(LogitsProcessor):
+    """Watches how likely each of some letters is as the answer's first token; changes nothing."""
+
+    def __init__(self, letters: Sequence[Sequence[int]]) -> None:
+        """`letters`: the tokens that each of them may be written as."""
+        self._letters = letters
+        self.logprobs: tuple[float, ...] = ()
+
+    def __call__(self, input_ids: Any, scores: Any) -> Any:
+        if not self.logprobs:
+            all_tokens = scores[0].float().log_softmax(-1)
+            self.logprobs = tuple(float(all_tokens[list(ids)].logsumexp(0)) for ids in self._letters)
+        return scores
 
 
 @dataclass
@@ -42,6 +56,7 @@ class Transcript(StoppingCriteria):
     on_text: Callable[[str], None] | None = None
     cancelled: Callable[[], bool] | None = None
     on_first_token: Callable[[], None] | None = None
+    letters: FirstToken | None = None  # of a multiple-choice question
 
     ids: list[int] = field(default_factory=list)
     text: str = ""
@@ -170,7 +185,7 @@ def decode_together(
     Sampling draws from a generator per answer, so that each is what it would be alone.
     """
     device = _device(model)
-    processors = [_processors(ask, device) for _ in prompts]
+    processors = [_processors(ask, device, transcript) for transcript in transcripts]
     new = [list(prompt) for prompt in prompts]
     going = list(range(len(prompts)))
     while going:
@@ -192,13 +207,14 @@ def decode_together(
 
 def _device(model: PreTrainedModel) -> torch.device:
     embedding: nn.Embedding = model.get_input_embeddings()  # type: ignore[assignment]
-    return input_device(embedding)
+    return embedding.weight.device
 
 
-def _processors(ask: AskConfig, device: torch.device) -> LogitsProcessorList:
+def _processors(ask: AskConfig, device: torch.device, transcript: Transcript) -> LogitsProcessorList:
+    chain: list[LogitsProcessor] = [transcript.letters] if transcript.letters else []
     if ask.temperature == 0:
-        return LogitsProcessorList()
-    chain: list[LogitsProcessor] = [TemperatureLogitsWarper(ask.temperature)]
+        return LogitsProcessorList(chain)
+    chain.append(TemperatureLogitsWarper(ask.temperature))
     if ask.top_p < 1:
         chain.append(TopPLogitsWarper(ask.top_p))
     return LogitsProcessorList([*chain, GumbelNoise(ask.seed, device)])
@@ -226,7 +242,7 @@ def _generate(
         position_ids=torch.arange(position, position + n, device=ids.device)[None],
         past_key_values=cache,
         generation_config=_greedy(ask, transcript.end_ids),
-        logits_processor=_processors(ask, ids.device),
+        logits_processor=_processors(ask, ids.device, transcript),
         stopping_criteria=StoppingCriteriaList([transcript]),
     )
 

@@ -22,7 +22,7 @@ from rekv.attention.hook import run
 from rekv.attention.passes import AnswerPass, EncodePass, QuestionPass
 from rekv.attention.probe import probe
 from rekv.core import Answer, AskConfig, EncodeConfig, Frame, Image, Retrieval, StorageConfig, Timings
-from rekv.decoding import Transcript, decode, end_ids
+from rekv.decoding import FirstToken, Transcript, decode, end_ids
 from rekv.distinct import Distinct
 from rekv.errors import ConfigError, DamagedError, StoreError
 from rekv.evidence import evidence
@@ -77,20 +77,12 @@ class Model:
         return fingerprint(self.family, self.rotary)
 
 
-def load(
-    name: str | Path | None = None,
-    *,
-    device: str | None = None,
-    dtype: str | torch.dtype | None = None,
-    weights: str | None = None,
-) -> Model:
+def load(name: str | Path | None = None, *, device: str | None = None, dtype: str | torch.dtype | None = None) -> Model:
     """Load a Video-LLM: an alias such as "llava_ov_7b", a Hub name, a local folder, or None for the built-in model.
-
-    See `rekv.models.load` for the rest.
 
     Raises `ModelError` if it cannot be found or loaded, or if the method does not reproduce it.
     """
-    return Model(models.load(name, device=device, dtype=dtype, weights=weights))
+    return Model(models.load(name, device=device, dtype=dtype))
 
 
 class Session:
@@ -164,9 +156,9 @@ class Session:
     ) -> Answer:
         """Answer a question about the stream so far.
 
-        `choices` asks in the paper's multiple-choice form; `frames` names frames to read instead of retrieving;
-        `on_text` receives the words as they come; `cancelled` is polled at every token. `settings` are fields of
-        `AskConfig`. Raises `ConfigError` for what cannot be asked.
+        `choices` asks in the paper's multiple-choice form, and measures how likely each letter is; `frames` names
+        frames to read instead of retrieving; `on_text` receives the words as they come; `cancelled` is polled at every
+        token. `settings` are fields of `AskConfig`. Raises `ConfigError` for what cannot be asked.
         """
         config = self.model.family.ask_config.but(**settings)
         begun = perf_counter()
@@ -175,6 +167,8 @@ class Session:
             asked, warnings = self._retrieve(question, prompt := self._prompt(question, choices), frames, config)
             retrieved = perf_counter()
             transcript = self._transcript(config, on_text, cancelled, turn.end)
+            if choices:
+                transcript.letters = FirstToken(self.model.family.letter_ids(len(choices)))
             self._decode(asked, prompt, config, transcript)
         done = perf_counter()
         first = transcript.first_token_at
@@ -390,4 +384,5 @@ class Session:
             reads=asked.reads.by_tier(),
             frames_seen=len(asked.visible),
             warnings=tuple(warnings),
+            choice_logprobs=transcript.letters.logprobs if transcript.letters else (),
         )

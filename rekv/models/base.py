@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
-from rekv.attention.devices import input_device
 from rekv.attention.positions import Layout
 from rekv.core import AskConfig, EncodeConfig, Frame, Image, Turn
 from rekv.errors import ConfigError, ModelError
@@ -92,7 +91,9 @@ class VideoLM(ABC):
     @property
     def device(self) -> torch.device:
         """Where the language model takes its inputs; with a device map, its layers may be elsewhere."""
-        return input_device(self._embedding)
+        device = self._embedding.weight.device
+        # accelerate keeps offloaded weights on "meta", and moves inputs from the CPU to where it runs them.
+        return torch.device("cpu") if device.type == "meta" else device
 
     @property
     def dtype(self) -> torch.dtype:
@@ -190,6 +191,15 @@ class VideoLM(ABC):
         if not choices:
             return self._ids(self.dialogue(turns, question))
         return self._ids(self.dialogue(turns, multiple_choice(question, choices)) + self.choice_prefix)
+
+    def letter_ids(self, choices: int) -> list[list[int]]:
+        """Of each of the first letters: the tokens that it may be written as where an answer starts."""
+        return [self._letter_ids(chr(ord("A") + i)) for i in range(choices)]
+
+    def _letter_ids(self, letter: str) -> list[int]:
+        written = {self._ids(text)[-1] for text in (letter, f" {letter}", f"({letter}")}
+        alone = [id for id in written if str(self.tokenizer.decode([id])).strip().upper() == letter]
+        return sorted(alone) or self._ids(letter)[-1:]
 
     def _ids(self, text: str, *, starts: bool = False) -> list[int]:
         """Token ids; where a stream starts, with what the tokenizer puts before all text, such as `<s>`."""
