@@ -21,6 +21,7 @@ from transformers import (
     TopPLogitsWarper,
 )
 
+from rekv.attention.devices import input_device
 from rekv.attention.hook import run
 from rekv.attention.passes import AnswerPass, Together
 from rekv.core import AskConfig, FinishReason
@@ -207,7 +208,7 @@ def decode_together(
 
 def _device(model: PreTrainedModel) -> torch.device:
     embedding: nn.Embedding = model.get_input_embeddings()  # type: ignore[assignment]
-    return embedding.weight.device
+    return input_device(embedding)
 
 
 def _processors(ask: AskConfig, device: torch.device, transcript: Transcript) -> LogitsProcessorList:

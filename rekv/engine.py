@@ -77,12 +77,20 @@ class Model:
         return fingerprint(self.family, self.rotary)
 
 
-def load(name: str | Path | None = None, *, device: str | None = None, dtype: str | torch.dtype | None = None) -> Model:
+def load(
+    name: str | Path | None = None,
+    *,
+    device: str | None = None,
+    dtype: str | torch.dtype | None = None,
+    weights: str | None = None,
+) -> Model:
     """Load a Video-LLM: an alias such as "llava_ov_7b", a Hub name, a local folder, or None for the built-in model.
+
+    See `rekv.models.load` for the rest.
 
     Raises `ModelError` if it cannot be found or loaded, or if the method does not reproduce it.
     """
-    return Model(models.load(name, device=device, dtype=dtype))
+    return Model(models.load(name, device=device, dtype=dtype, weights=weights))
 
 
 class Session:

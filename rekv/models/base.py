@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
+from rekv.attention.devices import input_device
 from rekv.attention.positions import Layout
 from rekv.core import AskConfig, EncodeConfig, Frame, Image, Turn
 from rekv.errors import ConfigError, ModelError
@@ -91,9 +92,7 @@ class VideoLM(ABC):
     @property
     def device(self) -> torch.device:
         """Where the language model takes its inputs; with a device map, its layers may be elsewhere."""
-        device = self._embedding.weight.device
-        # accelerate keeps offloaded weights on "meta", and moves inputs from the CPU to where it runs them.
-        return torch.device("cpu") if device.type == "meta" else device
+        return input_device(self._embedding)
 
     @property
     def dtype(self) -> torch.dtype:
