@@ -127,7 +127,7 @@ def block_error(model: rekv.Model, frames: int = 600, seed: int = 0) -> dict[str
 def real_cases(model: rekv.Model, frames: int, seed: int) -> Iterator[Case]:
     stream = needle_stream(np.random.default_rng(seed), frames)
     heads = model.family.hf.config.get_text_config().num_attention_heads
-    session = model.session()
+    session = model.session(encoder=None)
     session.append(stream.frames())
     for question in stream.questions:
         with Queries(model) as queries:

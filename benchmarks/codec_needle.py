@@ -78,7 +78,7 @@ def needle(model: rekv.Model, names: Sequence[str], questions: int, frames: int,
     per_stream = 2 * len(NEEDLE_TYPES)
     for i in range(-(-questions // per_stream)):
         stream = needle_stream(np.random.default_rng((seed, i)), frames, per_type=2)
-        session = model.session()
+        session = model.session(encoder=None)
         session.append(stream.frames())
         base = ask_all(session, stream)
         computed = [layer.blocks.read(range(frames)) for layer in session.memory.layers.values()]

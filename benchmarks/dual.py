@@ -16,18 +16,14 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 import transformers
 from needle_scores import wilson
 from torch import Tensor
-from transformers import AutoProcessor, SiglipModel
 
 import rekv
-import rekv.models
-from rekv.core import Image
+from rekv.models.dual import FOLDER, DualEncoder, load_dual
 from rekv.world import NEEDLE_TYPES, NeedleStream, needle_stream
 
-FOLDER = Path(rekv.models.__file__).parent / "tiny_dual"
 TYPES = tuple(type for type in NEEDLE_TYPES if type != "order")  # about one thing
 FRAMES_PER_CALL = 64
 PER_TYPE = 2
@@ -36,7 +32,7 @@ PER_TYPE = 2
 def main() -> None:
     args = arguments()
     torch.set_num_threads(args.threads)
-    encoder = DualEncoder(args.folder)
+    encoder = load_dual(str(args.folder))
     found = {seed: list(measure(encoder, seed, args)) for seed in args.seeds}
     report = {
         **summary([one for of_seed in found.values() for one in of_seed]),
@@ -63,30 +59,12 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-class DualEncoder:
-    """A SigLIP with its processor: unit vectors of pictures and of questions."""
-
-    def __init__(self, folder: Path) -> None:
-        self._model: Any = SiglipModel.from_pretrained(folder, dtype=torch.float32)
-        self._processor: Any = AutoProcessor.from_pretrained(folder)  # type: ignore[no-untyped-call]
-
-    @torch.inference_mode()
-    def pictures(self, images: Sequence[Image]) -> Tensor:
-        inputs = self._processor(images=list(images), return_tensors="pt")
-        return F.normalize(self._model.get_image_features(**inputs).pooler_output, dim=-1)
-
-    @torch.inference_mode()
-    def questions(self, texts: Sequence[str]) -> Tensor:
-        inputs = self._processor(text=list(texts), padding="max_length", return_tensors="pt")
-        return F.normalize(self._model.get_text_features(**inputs).pooler_output, dim=-1)
-
-
 def measure(encoder: DualEncoder, seed: int, args: argparse.Namespace) -> Iterator[tuple[str, bool]]:
     """Yield for every question its type, and whether a frame that shows its answer is among the best."""
     for number in range(args.streams):
         stream = needle_stream(np.random.default_rng((seed, number)), args.frames, per_type=PER_TYPE)
         asked = [question for question in stream.questions if question.type in TYPES and question.evidence]
-        likes = encoder.questions([question.text for question in asked]) @ embed(encoder, stream).T
+        likes = encoder.texts([question.text for question in asked]) @ embed(encoder, stream).T
         for question, best in zip(asked, likes.topk(args.best).indices.tolist(), strict=True):
             yield question.type, any(start <= frame < stop for start, stop in question.evidence for frame in best)
 

@@ -1,33 +1,78 @@
-"""The ways of choosing which frames a question reads that `needle.py` compares."""
+"""The ways of choosing which frames a question reads that `needle.py` compares, by name.
 
-from collections.abc import Callable, Sequence
-from itertools import cycle
+    NAME[:SIZE][+OPTION ...]      internal    recent:4    internal+phrases    fusion+recent1
+
+NAME is a retriever of rekv, or `oracle` or `full`, for which the benchmark names the frames. SIZE is the number of
+frames to read instead of the usual one. Options:
+
+    phrases, tokens    search by the question's phrases, or by each token, not by the question as a whole
+    recentN            the newest N frames besides
+    gapN               picks are at least N seconds apart
+    detrend            take a drift of the scores with time out
+    shared             all layers read the same frames
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
+from rekv.retrieval.oracle import evenly, share
+from rekv.retrieval.registry import find
 from rekv.world import Question
 
-# (question, frames in the stream, frames to read, randomness) -> frame ids in time order; None: the engine chooses.
-Chooser = Callable[[Question, int, int, np.random.Generator], Sequence[int] | None]
+METHODS = ("internal", "recent", "uniform", "full", "oracle")  # unless others are asked for
+_METHOD = re.compile(r"(?P<name>\w+)(?::(?P<size>\d+))?(?P<options>(?:\+\w+)*)")
+_OPTION = re.compile(r"([a-z]+)(\d*)")
 
 
-def internal(question: Question, n_frames: int, size: int, rng: np.random.Generator) -> None:
-    """The paper's: every layer retrieves the frames that its own question query likes best."""
+@dataclass(frozen=True, slots=True)
+class Method:
+    """One way of choosing."""
+
+    name: str  # as it was written
+    chooser: str  # a retriever, "oracle" or "full"
+    size: int | None = None  # frames; None: the usual number
+    settings: dict[str, Any] = field(default_factory=dict)  # of `ask`
+
+    @classmethod
+    def parse(cls, text: str) -> "Method":
+        """Raises `ValueError` or `ConfigError` for what is no method."""
+        match = _METHOD.fullmatch(text)
+        if match is None:
+            raise ValueError(f"{text!r} is not a method: NAME[:SIZE][+OPTION ...]")
+        chooser, size = match["name"], match["size"]
+        settings: dict[str, Any] = {}
+        for option in match["options"].split("+")[1:]:
+            settings |= _setting(option)
+        if chooser not in ("oracle", "full"):
+            find(chooser)
+            settings["retriever"] = chooser
+        return cls(text, chooser, None if size is None else int(size), settings)
+
+    def frames(self, question: Question, n_frames: int, size: int, rng: np.random.Generator) -> Sequence[int] | None:
+        """The frames to read, where the benchmark names them; else None."""
+        if self.chooser == "full":
+            return range(n_frames)
+        return oracle(question, n_frames, size, rng) if self.chooser == "oracle" else None
 
 
-def recent(question: Question, n_frames: int, size: int, rng: np.random.Generator) -> Sequence[int]:
-    """The newest frames: what a model with a sliding window has left."""
-    return range(n_frames)[-size:]
-
-
-def uniform(question: Question, n_frames: int, size: int, rng: np.random.Generator) -> Sequence[int]:
-    """Evenly spaced frames, the first and the last among them: how a Video-LLM samples a whole video."""
-    return evenly(0, n_frames, size)
-
-
-def full(question: Question, n_frames: int, size: int, rng: np.random.Generator) -> Sequence[int]:
-    """Every frame."""
-    return range(n_frames)
+def _setting(option: str) -> dict[str, Any]:
+    match = _OPTION.fullmatch(option)
+    word, number = (match[1], match[2]) if match else ("", "")
+    if word in ("phrases", "tokens") and not number:
+        return {"query": word}
+    if word == "detrend" and not number:
+        return {"detrend": True}
+    if word == "shared" and not number:
+        return {"shared_picks": True}
+    if word == "recent" and number:
+        return {"recent_frames": int(number)}
+    if word == "gap" and number:
+        return {"min_gap": float(number)}
+    raise ValueError(f"no option {option!r}; there are phrases, tokens, recentN, gapN, detrend, shared")
 
 
 def oracle(question: Question, n_frames: int, size: int, rng: np.random.Generator) -> Sequence[int]:
@@ -46,26 +91,6 @@ def evidence(question: Question, most: int) -> list[int]:
 
     In time order.
     """
-    lengths = [stop - start for start, stop in question.evidence]
-    shares = [0] * len(lengths)
-    for i in cycle(range(len(lengths))) if lengths else ():
-        if sum(shares) == min(most, sum(lengths)):
-            break
-        shares[i] += shares[i] < lengths[i]
-    ranges = zip(question.evidence, shares, strict=True)
-    return sorted(frame for (start, stop), share in ranges for frame in evenly(start, stop, share))
-
-
-def evenly(start: int, stop: int, n: int) -> list[int]:
-    """At most n frames of [start, stop), its first and its last among them if n > 1."""
-    frames: list[int] = np.linspace(start, stop - 1, min(n, stop - start)).round().astype(int).tolist()
-    return frames
-
-
-CHOOSERS: dict[str, Chooser] = {
-    "internal": internal,
-    "recent": recent,
-    "uniform": uniform,
-    "full": full,
-    "oracle": oracle,
-}
+    ranges = [range(*frames) for frames in question.evidence]
+    shares = share([len(frames) for frames in ranges], most) if ranges else []
+    return sorted(frame for frames, n in zip(ranges, shares, strict=True) for frame in evenly(frames, n))

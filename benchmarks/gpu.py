@@ -153,7 +153,7 @@ def frames(sizes: Sizes) -> Iterator[Frame]:
 
 def encode(model: Model, sizes: Sizes, n_frames: int, chunks: int) -> tuple[Session, dict[str, Any]]:
     """Fill a session's window, then time equal chunks of the rest, in frames/s."""
-    session = model.session()
+    session = model.session(encoder=None)
     video = frames(sizes)
     session.append(islice(video, warm_frames(sizes)))
     calls = (n_frames - warm_frames(sizes)) // per_call()

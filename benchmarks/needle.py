@@ -8,6 +8,9 @@ the window. It is drawn from one of two sets:
     base      `rekv.world.needle_stream`: 8 types of question, 2 of each; every needle is unique
     hard      `rekv.world.hard_stream`: 9 types, 1 of each; every needle is among things that it can be mistaken for
 
+With `--extra N` every stream is asked N more questions about the present (as of some moment), N that count, and N about
+what never appeared: groups of questions are in `needle_questions.py`.
+
 Methods:
 
     internal  every layer retrieves the frames that its own question query likes best (the paper's)
@@ -16,9 +19,11 @@ Methods:
     oracle    frames that show the answer, filled up with random others
     full      all frames, encoded with full attention: the stock model, without window or retrieval
 
-All but `full` read `retrieve_size` frames. An answer is right if its whole text is; `recall` is the share of the
-question's evidence (the time ranges that show the answer) of which a frame was read, averaged over layers.
-The figures depend on the seeds alone, but for milliseconds.
+and any other retriever of rekv (external, fusion, auto), with options: see `frame_choice.py`.
+
+All but `full`, `auto` and those with options that say otherwise read `retrieve_size` frames. An answer is right if its
+whole text is; `recall` is the share of the question's evidence (the time ranges that show the answer) of which a frame
+was read, averaged over layers. The figures depend on the seeds alone, but for milliseconds.
 """
 
 import argparse
@@ -36,8 +41,9 @@ from typing import Any
 import numpy as np
 import torch
 import transformers
-from frame_choice import CHOOSERS
-from needle_scores import Result, judge, summary
+from frame_choice import METHODS, Method
+from needle_questions import GROUPS, questions
+from needle_scores import Result, judge, paired, summary
 
 import rekv
 from rekv.world import HARD_TYPES, NEEDLE_TYPES, NeedleStream, QuestionType, hard_stream, needle_stream
@@ -67,7 +73,8 @@ class Work:
     set: StreamSet
     frames: int
     per_type: int
-    methods: tuple[str, ...]
+    methods: tuple[Method, ...]
+    extra: int  # questions besides those of a stream, of each group that it has few of
     streams: tuple[tuple[int, int], ...]  # (seed, number): what a stream is drawn from
     full_streams: int  # how many of them the method `full` is given
     retrieve_size: int
@@ -81,9 +88,10 @@ def main() -> None:
     logging.getLogger("httpx").setLevel(logging.WARNING)
     model = rekv.load()
     work = plan(args, model)
-    found = {method: summary(*results) for method, results in measure(model, work).items()}
+    measured = measure(model, work)
     report = {
-        "methods": found,
+        "methods": {method: summary(*results) for method, results in measured.items()},
+        "paired": comparisons(measured),
         "set": args.set,
         "frames": work.frames,
         "retrieve_size": work.retrieve_size,
@@ -109,7 +117,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--questions", type=int, default=300, help="at least so many (default: 300)")
     parser.add_argument("--per-type", type=int, help="questions of each type in a stream: 1 or 2 (default: the set's)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3], help="streams are drawn from these in turn")
-    parser.add_argument("--methods", type=methods, default=tuple(CHOOSERS), help=f"of {','.join(CHOOSERS)}")
+    parser.add_argument("--extra", type=int, default=0, help="more questions per stream and group (default: 0)")
+    parser.add_argument("--methods", type=methods, default=methods(",".join(METHODS)), help="see frame_choice.py")
     parser.add_argument("--full-streams", type=int, help="limit `full`, whose work grows with the square of the length")
     parser.add_argument("--retrieve-size", type=int, help="frames to read (default: the model's)")
     parser.add_argument("--n-local", type=int, help="tokens of the local window (default: the model's)")
@@ -117,12 +126,11 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def methods(text: str) -> tuple[str, ...]:
-    names = tuple(text.split(","))
-    for name in names:
-        if name not in CHOOSERS:
-            raise argparse.ArgumentTypeError(f"no method {name!r}; there are {', '.join(CHOOSERS)}")
-    return names
+def methods(text: str) -> tuple[Method, ...]:
+    try:
+        return tuple(Method.parse(name) for name in text.split(","))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def plan(args: argparse.Namespace, model: rekv.Model) -> Work:
@@ -135,6 +143,7 @@ def plan(args: argparse.Namespace, model: rekv.Model) -> Work:
         frames=args.frames,
         per_type=per_type,
         methods=args.methods,
+        extra=args.extra,
         streams=tuple((seeds[i % len(seeds)], i // len(seeds)) for i in range(count)),
         full_streams=count if args.full_streams is None else min(args.full_streams, count),
         retrieve_size=args.retrieve_size or model.family.ask_config.retrieve_size,
@@ -147,28 +156,28 @@ def plan(args: argparse.Namespace, model: rekv.Model) -> Work:
 
 def measure(model: rekv.Model, work: Work) -> dict[str, tuple[list[Result], list[float]]]:
     """Ask by every method: its results, and the seconds per frame that each of its streams took to encode."""
-    measured: dict[str, tuple[list[Result], list[float]]] = {method: ([], []) for method in work.methods}
+    measured: dict[str, tuple[list[Result], list[float]]] = {method.name: ([], []) for method in work.methods}
     for i, drawn_from in enumerate(work.streams):
         stream = work.set.draw(np.random.default_rng(drawn_from), work.frames, per_type=work.per_type)
         for names, n_local in passes(model, work, full=i < work.full_streams):
             session, seconds = encode(model, stream, n_local)
-            for name in names:
-                results, encode_seconds = measured[name]
-                results += ask_all(session, stream, name, work, drawn_from)
+            for method in names:
+                results, encode_seconds = measured[method.name]
+                results += ask_all(session, stream, method, work, drawn_from)
                 encode_seconds.append(seconds)
         rights = (f"{name} {sum(r.right for r in done)}/{len(done)}" for name, (done, _) in measured.items())
         log.info("stream %d of %d: %s", i + 1, len(work.streams), ", ".join(rights))
     return {method: results for method, results in measured.items() if results[0]}
 
 
-def passes(model: rekv.Model, work: Work, *, full: bool) -> Iterator[tuple[Sequence[str], int]]:
+def passes(model: rekv.Model, work: Work, *, full: bool) -> Iterator[tuple[Sequence[Method], int]]:
     """The sessions that a stream is encoded in: (methods that ask it, tokens of its window)."""
-    if windowed := [name for name in work.methods if name != "full"]:
+    if windowed := [method for method in work.methods if method.chooser != "full"]:
         yield windowed, work.n_local
-    if full and "full" in work.methods:
+    if full and (whole := [method for method in work.methods if method.chooser == "full"]):
         family = model.family
         text = len(family.init_ids()) + 512  # ample for the longest prompt and answer
-        yield ["full"], work.frames * family.tokens_per_frame + text
+        yield whole, work.frames * family.tokens_per_frame + text
 
 
 def encode(model: rekv.Model, stream: NeedleStream, n_local: int) -> tuple[rekv.Session, float]:
@@ -180,15 +189,28 @@ def encode(model: rekv.Model, stream: NeedleStream, n_local: int) -> tuple[rekv.
 
 
 def ask_all(
-    session: rekv.Session, stream: NeedleStream, method: str, work: Work, drawn_from: tuple[int, int]
+    session: rekv.Session, stream: NeedleStream, method: Method, work: Work, drawn_from: tuple[int, int]
 ) -> Iterator[Result]:
-    n_frames = session.memory.frames
-    window_start = n_frames - work.n_local // session.memory.tokens_per_frame
-    for i, question in enumerate(stream.questions):
+    size = work.retrieve_size if method.size is None else method.size
+    window = work.n_local // session.memory.tokens_per_frame
+    for i, asked in enumerate(questions(stream, np.random.default_rng((*drawn_from, 1)), work.extra)):
+        n_frames = session.memory.frames if asked.at is None else int(asked.at) + 1
         rng = np.random.default_rng((*drawn_from, i))  # of the question, whatever else is measured
-        frames = CHOOSERS[method](question, n_frames, work.retrieve_size, rng)
-        answer = session.ask(question.text, frames=frames, retrieve_size=work.retrieve_size)
-        yield judge(question, answer, window_start)
+        frames = method.frames(asked.question, n_frames, size, rng)
+        answer = session.ask(asked.question.text, frames=frames, retrieve_size=size, at=asked.at, **method.settings)
+        yield judge(asked.question, answer, n_frames - window, asked.group)
+
+
+def comparisons(measured: dict[str, tuple[list[Result], list[float]]]) -> dict[str, Any]:
+    """By method, baseline and group: what it gains on the same questions."""
+    return {
+        name: {
+            other: paired(results, measured[other][0])
+            for other in ("internal", "recent", "recent:4", "uniform")
+            if other in measured and other != name and len(measured[other][0]) == len(results)
+        }
+        for name, (results, _) in measured.items()
+    }
 
 
 # -- reporting -------------------------------------------------------------------------------------------------
@@ -202,7 +224,8 @@ def settings(args: argparse.Namespace, model: rekv.Model, work: Work) -> dict[st
         "n_local": work.n_local,
         "window_frames": work.n_local // model.family.tokens_per_frame,
         "streams": len(work.streams),
-        "full_streams": work.full_streams if "full" in work.methods else 0,
+        "full_streams": work.full_streams if any(method.chooser == "full" for method in work.methods) else 0,
+        "extra_questions_per_group_and_stream": work.extra,
         "questions_per_type_and_stream": work.per_type,
         "max_new_tokens": ask.max_new_tokens,
         "temperature": ask.temperature,
@@ -223,20 +246,37 @@ def versions() -> dict[str, str]:
 
 
 def table(report: dict[str, Any]) -> str:
-    """Accuracy by type, and what else counts, in one line per method."""
+    """Accuracy by type and by group, and what else counts, in one line per method each."""
     types = list(next(iter(report["methods"].values()))["per_type"])
+    width = max(9, *map(len, report["methods"]))
     lines = [
-        "method      all   95 % interval  past recall" + "".join(f"{type:>7}" for type in types) + "     ms      n"
+        f"{'method':{width}}  all   95 % interval  past recall"
+        + "".join(f"{type:>7}" for type in types)
+        + "     ms      n"
     ]
     for name, found in report["methods"].items():
         low, high = found["ci95"]
         past = f"{found['past']['accuracy']:.3f}" if found["past"] else "    -"
+        recall = "    -" if found["recall"] is None else f"{found['recall']:.3f}"
         by_type = "".join(f"{found['per_type'][type]['accuracy']:7.2f}" for type in types)
         lines.append(
-            f"{name:9} {found['accuracy']:.3f}  [{low:.3f}, {high:.3f}] {past}  {found['recall']:.3f}{by_type}"
+            f"{name:{width}} {found['accuracy']:.3f}  [{low:.3f}, {high:.3f}] {past}  {recall}{by_type}"
             f" {found['ms_per_question']:6.1f} {found['questions']:6d}"
         )
+    groups = [group for group in GROUPS if group in next(iter(report["methods"].values()))["per_group"]]
+    lines.append(f"\n{'method':{width}}" + "".join(f"{group:>22}" for group in groups) + "   doubt AUC")
+    for name, found in report["methods"].items():
+        cells = (_cell(found["per_group"].get(group)) for group in groups)
+        doubt = f"{found['doubt']['auc']:.3f}" if found["doubt"] else "-"
+        lines.append(f"{name:{width}}" + "".join(f"{cell:>22}" for cell in cells) + f"{doubt:>12}")
     return "\n".join(lines)
+
+
+def _cell(group: dict[str, Any] | None) -> str:
+    if group is None:
+        return "-"
+    low, high = group["ci95"]
+    return f"{group['accuracy']:.3f} [{low:.2f}, {high:.2f}]"
 
 
 if __name__ == "__main__":

@@ -123,7 +123,7 @@ def frames(first: int, last: int) -> list[Frame]:
 
 
 def encode_seconds(model: Model, shape: Shape) -> tuple[float, Session]:
-    session = model.session()
+    session = model.session(encoder=None)
     work = frames(0, shape.frames)
     begun = time.process_time()
     session.append(work)
@@ -206,7 +206,7 @@ def stock_decode_seconds(model: Model, shape: Shape) -> float:
 
 def profile(model: Model, shape: Shape) -> dict[str, float]:
     """Where encode time goes with a full window: share of CPU time by operator."""
-    session = model.session()
+    session = model.session(encoder=None)
     session.append(frames(0, shape.window_frames + 16))
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiler:
         session.append(frames(shape.window_frames + 16, shape.window_frames + 80))
@@ -238,7 +238,7 @@ def memory_child(shape: Shape, n: int) -> dict[str, Any]:
     imports, start = resident(), own()
     model = Model(RandomLM(shape))
     weights = sum(p.numel() * p.element_size() for p in model.family.hf.parameters()) / MB
-    session = model.session()
+    session = model.session(encoder=None)
     curve = []
     for first in range(0, n, 100):
         session.append(frames(first, min(first + 100, n)))

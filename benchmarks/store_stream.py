@@ -14,7 +14,7 @@ from store_blocks import drop_pages
 import rekv
 from rekv.core import Frame
 from rekv.engine import Model, Session
-from rekv.retrieval import Internal
+from rekv.retrieval import Internal, Top
 from rekv.world import Scene, frames
 from rekv.world.shapes import SHAPES
 
@@ -108,7 +108,7 @@ def _scan(session: Session) -> float:
 def _pick(session: Session) -> float:
     """Seconds to choose among all frames in all layers."""
     candidates = range(session.memory.frames)
-    retriever = Internal(session.model.family.ask_config.retrieve_size)
+    retriever = Internal(Top(session.model.family.ask_config.retrieve_size))
     scores = torch.randn(len(candidates))
     return _median_seconds(lambda: [retriever.pick(i, scores, candidates) for i in session.memory.layers])
 

@@ -66,6 +66,7 @@ class EncodeConfig(_Config):
         None  # leave out frames that differ by less from the last (8-bit levels); None = none
     )
     max_span: float = 10.0  # seconds that one frame may stand for its near-duplicates
+    encoder: str | None = None  # dual encoder (SigLIP, CLIP) that embeds every frame besides; None = none does
 
     def __post_init__(self) -> None:
         _require(self.sample_fps > 0, "sample_fps", self.sample_fps, "above 0 (frames per second)")
@@ -108,12 +109,23 @@ class StorageConfig(_Config):
         _require(self.kv in get_args(Kv), "kv", self.kv, " or ".join(map(repr, get_args(Kv))))
 
 
+QueryForm = Literal["mean", "phrases", "tokens"]
+
+
 @dataclass(frozen=True, slots=True)
 class AskConfig(_Config):
     """What may differ from question to question. None of it changes the session."""
 
+    retriever: str = "internal"  # who chooses frames: a name of `rekv.retrieval.registry`; "internal" = the paper
     retrieve_size: int = 64  # frames put into attention, per layer (paper: r)
+    retrieve_tokens: int | None = None  # instead of retrieve_size: as many frames as have so many tokens
     chunk_size: int = 1  # neighbouring frames retrieved together (paper: block size ablation)
+    query: QueryForm = "mean"  # what frames are scored by: the question as a whole (paper), or the best of its parts
+    detrend: bool = False  # take out a drift of the scores with time
+    min_gap: float = 0.0  # seconds between any two frames that are picked; 0 = the paper
+    shared_picks: bool = False  # all layers read the same frames, found in a pass before; False = the paper
+    spans: Sequence[tuple[float, float]] = ()  # what the retriever "oracle" reads: [start, end) in seconds
+    min_margin: float = 1.1  # of evidence that stands out from the session's background, in standard deviations
     recent_frames: int = 0  # the newest frames that are always in context besides; 0 = the paper
     start: float | None = None  # only frames at or after this time, in seconds
     end: float | None = None  # only frames before this time, in seconds
@@ -133,6 +145,14 @@ class AskConfig(_Config):
             self.chunk_size,
             f"a divisor of retrieve_size ({self.retrieve_size}): whole chunks are retrieved",
         )
+        tokens = self.retrieve_tokens
+        _require(tokens is None or tokens >= 1, "retrieve_tokens", tokens, "at least 1")
+        _require(self.query in get_args(QueryForm), "query", self.query, " or ".join(map(repr, get_args(QueryForm))))
+        _require(self.min_gap >= 0, "min_gap", self.min_gap, "at least 0 (seconds)")
+        apart = self.min_gap == 0 or self.chunk_size == 1
+        _require(apart, "chunk_size", self.chunk_size, "1 where min_gap is given: frames of a chunk are neighbours")
+        for start, end in self.spans:
+            _require(start < end, "spans", (start, end), "spans (start, end) in seconds, start before end")
         _require(self.recent_frames >= 0, "recent_frames", self.recent_frames, "at least 0 (frames)")
         _require(self.max_new_tokens >= 1, "max_new_tokens", self.max_new_tokens, "at least 1")
         _require(self.temperature >= 0, "temperature", self.temperature, "at least 0 (0 = greedy)")
@@ -167,6 +187,7 @@ class Retrieval:
     frames: tuple[tuple[int, ...], ...]  # per layer, frame ids in context order
     scores: "torch.Tensor"  # (layers, candidates) fp32: <mean query, representative key>; on the CPU
     candidates: Sequence[int]  # frame ids that the time scope leaves, ascending: the columns of `scores`
+    by: str = "internal"  # who chose: the retriever's name, and what it decided
 
     @property
     def union(self) -> tuple[int, ...]:
@@ -221,6 +242,8 @@ class Answer:
     frames_seen: int  # frames of the session that the question could see
     warnings: tuple[str, ...] = ()  # frames that had to be left out, and why
     choice_logprobs: tuple[float, ...] = ()  # of each choice's letter as the answer's first token; () without choices
+    margin: float | None = None  # how far the best moment stands out from the session's background; None: none yet
+    stands_out: bool = True  # that is at least `min_margin`; if not, the answer is likely to be made up
 
     @property
     def bytes_read(self) -> dict[str, int]:

@@ -8,7 +8,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import fields
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import chain
 from pathlib import Path
 from time import perf_counter
@@ -18,17 +18,20 @@ import torch
 from torch import nn
 
 from rekv import models
+from rekv.asking import Asker
 from rekv.attention.hook import run
 from rekv.attention.passes import AnswerPass, EncodePass, QuestionPass
 from rekv.attention.probe import probe
 from rekv.core import Answer, AskConfig, EncodeConfig, Frame, Image, Retrieval, StorageConfig, Timings
 from rekv.decoding import FirstToken, Transcript, decode, end_ids
 from rekv.distinct import Distinct
-from rekv.errors import ConfigError, DamagedError, StoreError
+from rekv.errors import ConfigError
 from rekv.evidence import evidence
 from rekv.memory.memory import Memory
 from rekv.models.base import VideoLM
-from rekv.retrieval import Given, Internal, Retriever, in_scope
+from rekv.models.dual import DualEncoder, load_dual
+from rekv.retrieval.embeddings import FrameEmbeddings
+from rekv.retrieval.scoring import margin
 from rekv.sources.thumbnail import thumbnail
 from rekv.store.commit import FrameNote
 from rekv.store.fingerprint import Fingerprint, fingerprint
@@ -49,6 +52,15 @@ class Model:
         # Encode calls and questions take turns, first come, first served. A question's turn ends with its first
         # token: the rest of its decoding runs beside encoding, with which it shares nothing.
         self.turns = Turns()
+        self._encoders: dict[str, DualEncoder] = {}
+        self._loading = threading.Lock()
+
+    def encoder(self, name: str) -> DualEncoder:
+        """A dual encoder beside this model, loaded when it is first needed: see `EncodeConfig.encoder`."""
+        with self._loading:
+            if name not in self._encoders:
+                self._encoders[name] = load_dual(name, device=self.family.device)
+            return self._encoders[name]
 
     def session(self, name: str | None = None, *, store: str | Path | None = None, **settings: Any) -> "Session":
         """Start a stream's memory, or open the one called `name` in the folder `store`; without a name, in RAM only.
@@ -118,7 +130,7 @@ class Session:
         self._per_call = max(1, config.frames_per_call // self._pictures)  # frames
         self.block = model.family.block_shape(stored.encode if stored else config, stored.grid if stored else None)
         with torch.inference_mode(), model.turns.take():
-            self.memory = self._begun(stored)
+            self._remember(self._begun(stored))
             if keeper is not None:
                 weakref.finalize(self, keeper.abandon)
                 if stored is not None:
@@ -144,8 +156,8 @@ class Session:
             count = 0
             for batch in batches(distinct.of(new), self._per_call * self._pictures):
                 with self.model.turns.take():
-                    self._encode(batch)
-                self._keep(distinct, batch)
+                    vectors = self._encode(batch)
+                self._keep(distinct, batch, vectors)
                 count += len(batch)
                 if batch and on_progress is not None:
                     on_progress(self)
@@ -172,7 +184,8 @@ class Session:
         begun = perf_counter()
         with self.model.turns.take() as turn:
             started = perf_counter()
-            asked, warnings = self._retrieve(question, prompt := self._prompt(question, choices), frames, config)
+            prompt = self._prompt(question, choices)
+            asked, warnings = self._asker.retrieve(question, len(prompt), frames, config)
             retrieved = perf_counter()
             transcript = self._transcript(config, on_text, cancelled, turn.end)
             if choices:
@@ -188,7 +201,7 @@ class Session:
             done - first,
             done - begun,
         )
-        return self._answer(question, asked, transcript, timings, warnings, config.at)
+        return self._answer(question, asked, transcript, timings, warnings, config)
 
     def fit(self, image: Image) -> None:
         """Choose the size of frames for pictures like this one, while the session has none.
@@ -201,7 +214,7 @@ class Session:
             return
         with torch.inference_mode(), self.model.turns.take():
             self.block = self.model.family.block_shape(self.config, grid)
-            self.memory = self._begun(None)
+            self._remember(self._begun(None))
 
     # -- life ----------------------------------------------------------------------------------------------------
 
@@ -245,7 +258,7 @@ class Session:
                     self._reference = self.keeper.begin(self.memory, self.config, init)
         return Distinct(self.config, self.memory.frames, self._reference, self._pictures)
 
-    def _keep(self, distinct: Distinct, batch: Sequence[Frame] = ()) -> None:
+    def _keep(self, distinct: Distinct, batch: Sequence[Frame], vectors: Sequence[bytes | None]) -> None:
         """After an encode call: note which near-duplicates its frames stand for; in a store, hand it all over."""
         extended = distinct.extended(self.memory.frames)
         self.memory.table.until.update(extended)
@@ -253,7 +266,10 @@ class Session:
             self._reference = distinct.state
         if self.keeper is not None and (batch or extended):
             firsts = [block[0] for block in groups(batch, self._pictures)]
-            notes = [FrameNote(frame.time, frame.wall, thumbnail(frame.image)) for frame in firsts]
+            notes = [
+                FrameNote(frame.time, frame.wall, thumbnail(frame.image), vector)
+                for frame, vector in zip(firsts, vectors, strict=True)
+            ]
             self.keeper.commit(self.memory, notes, extended, self._reference)
 
     def _fitted(self, frames: Iterator[Frame]) -> Iterator[Frame]:
@@ -265,14 +281,29 @@ class Session:
             self.fit(first.image)
         return frames if first is None else chain((first,), frames)
 
-    def _encode(self, batch: Sequence[Frame]) -> None:
+    def _encode(self, batch: Sequence[Frame]) -> Sequence[bytes | None]:
+        """Read frames; return what the session's dual encoder, if it has one, made of them, to be stored."""
         if not batch:
-            return
+            return ()
         blocks = groups(batch, self._pictures)
         inputs = self.model.family.block_inputs(blocks, self.block, self.memory.frames)
         if self.keeper is not None:
             self.keeper.refresh(self.memory)
+        vectors = self.embeddings.see([block[0].image for block in blocks])
         self._forward(self.memory, [block[0].time for block in blocks], **inputs)
+        self.embeddings.commit()
+        return vectors
+
+    def _remember(self, memory: Memory) -> None:
+        """Take this memory, and what goes with it."""
+        keeper, encoder = self.keeper, self.config.encoder
+        self.memory = memory
+        self.embeddings = FrameEmbeddings(
+            memory,
+            None if encoder is None else partial(self.model.encoder, encoder),
+            lambda: keeper.folder.catalog if keeper is not None and keeper.exists else None,
+        )
+        self._asker = Asker(self.model.family, self.model.decoder, memory, keeper, self.embeddings.similarity)
 
     def _begun(self, stored: SessionMeta | None) -> Memory:
         """A memory of the init prompt, without frames."""
@@ -308,41 +339,6 @@ class Session:
             raise ConfigError("the question is not valid text: it holds half a character (a lone surrogate)")
         return self.model.family.prompt_ids(question, choices)
 
-    def _retrieve(
-        self, question: str, prompt: Sequence[int], frames: Sequence[int] | None, config: AskConfig
-    ) -> tuple[QuestionPass, list[str]]:
-        """The question pass: every layer picks its frames and puts its context together.
-
-        Frames that turn out to be damaged on disk are left out, of this question and those after it.
-        """
-        memory = self.memory
-        if self.keeper is not None:
-            self.keeper.refresh(memory)
-        ids = self.model.family.question_ids(question)
-        room = max(len(ids), len(prompt) + config.max_new_tokens)
-        while True:
-            scope = in_scope(memory.times, memory.frames, config, memory.last_pictures)
-            visible = memory.table.there(scope)
-            warnings = list(dict.fromkeys(why for f, why in sorted(memory.table.damage.items()) if f in scope))
-            if warnings and not visible:
-                raise StoreError(
-                    f"no frame that this question could see is readable: {warnings[0]}. `rekv verify` lists what is "
-                    f"damaged; restore it from a copy, ask about another time, or read the video into another session"
-                )
-            retriever: Retriever = Internal(config.retrieve_size, config.chunk_size)
-            if frames is not None:
-                retriever = given = Given(frames)
-                given.check(visible)
-            asked = QuestionPass(memory, retriever, visible=visible, recent=config.recent_frames, room=room)
-            try:
-                run(self.model.decoder, asked, input_ids=torch.tensor([ids], device=self.model.family.device))
-            except DamagedError as error:
-                if self.keeper is None or not set(error.frames) & set(visible):
-                    raise
-                self.keeper.lose(memory, error)
-            else:
-                return asked, warnings
-
     def _transcript(
         self,
         config: AskConfig,
@@ -373,18 +369,20 @@ class Session:
         transcript: Transcript,
         timings: Timings,
         warnings: Sequence[str],
-        at: float | None,
+        config: AskConfig,
     ) -> Answer:
         layers = sorted(asked.picks)
         retrieval = Retrieval(
             tuple(asked.picks[i] for i in layers),
             torch.stack([asked.scores[i].cpu() for i in layers]),
             asked.visible,
+            asked.by,
         )
+        lead = margin(retrieval.scores)
         return Answer(
             question=question,
             text=transcript.text,
-            evidence=evidence(retrieval, self.memory.table, 1 / self.config.sample_fps, at),
+            evidence=evidence(retrieval, self.memory.table, 1 / self.config.sample_fps, config.at),
             retrieval=retrieval,
             token_ids=tuple(transcript.ids),
             finish_reason=transcript.reason,
@@ -393,4 +391,6 @@ class Session:
             frames_seen=len(asked.visible),
             warnings=tuple(warnings),
             choice_logprobs=transcript.letters.logprobs if transcript.letters else (),
+            margin=lead,
+            stands_out=lead is None or lead >= config.min_margin,
         )

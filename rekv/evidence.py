@@ -2,11 +2,9 @@
 
 from collections.abc import Sequence
 
-import torch
-from torch import Tensor
-
 from rekv.core import Retrieval, Span
 from rekv.memory.frames import FrameTable
+from rekv.retrieval.scoring import standard_scores
 
 
 def evidence(retrieval: Retrieval, table: FrameTable, period: float, at: float | None = None) -> tuple[Span, ...]:
@@ -25,15 +23,6 @@ def evidence(retrieval: Retrieval, table: FrameTable, period: float, at: float |
         share = sum(not layer.isdisjoint(run) for layer in votes) / len(votes)
         spans.append(Span(start, max(end, table.times[run[-1]]), best, run, share))
     return tuple(sorted(spans, key=lambda span: -span.score))
-
-
-def standard_scores(scores: Tensor) -> Tensor:
-    """Mean over layers of each frame's z-score among the frames: (layers, frames) -> (frames,) fp32."""
-    if scores.shape[1] == 0:
-        return scores.new_empty(0)
-    centred = scores - scores.mean(1, keepdim=True)
-    spread = scores.std(1, keepdim=True, correction=0)
-    return torch.where(spread > 0, centred / spread, torch.zeros_like(centred)).mean(0)
 
 
 def _runs(frames: Sequence[int]) -> list[tuple[int, ...]]:

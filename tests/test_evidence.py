@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from rekv.core import Retrieval
-from rekv.evidence import evidence, standard_scores
+from rekv.evidence import evidence
 from rekv.memory.frames import FrameTable
+from rekv.retrieval.scoring import standard_scores
 
 
 def retrieval(*layers: tuple[int, ...], scores: torch.Tensor | None = None, candidates: range = range(10)) -> Retrieval:

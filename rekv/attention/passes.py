@@ -15,6 +15,7 @@ from rekv.memory.context import ContextLayer
 from rekv.memory.memory import LayerMemory, Memory
 from rekv.memory.reads import Reads
 from rekv.retrieval.base import Retriever
+from rekv.retrieval.scoring import Scoring
 
 
 class EncodePass:
@@ -67,10 +68,14 @@ class QuestionPass:
         visible: Sequence[int],
         recent: int,
         room: int,
+        scoring: Scoring | None = None,
+        by: str = "",
     ) -> None:
         """Score the `visible` frames, retrieve among all but the newest `recent`, add these; leave `room` tokens."""
         self._memory = memory
+        self.by = by  # who picks, in words
         self._retriever = retriever
+        self._scoring = scoring or Scoring()
         self.visible = visible
         older = max(0, len(visible) - recent)
         self._candidates, self._recent = visible[:older], visible[older:]
@@ -85,10 +90,7 @@ class QuestionPass:
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
         state = self._memory.layers[layer]
-        scores = state.index.scores(query, self._rows)
-        if self._kept is not None:
-            scores = scores[self._kept.to(scores.device)]
-        self.scores[layer] = scores
+        scores = self.scores[layer] = self._scoring(state.index, query, self._rows, self._kept)
         picked = self._retriever.pick(layer, scores[: len(self._candidates)], self._candidates)
         frames = (*picked, *(f for f in self._recent if f not in picked))
         self.picks[layer] = frames

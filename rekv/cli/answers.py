@@ -26,6 +26,8 @@ def show(answer: "Answer", choices: Sequence[str], console: Console) -> None:
         letter = chosen(answer.text, choices)
         said = f"({letter}) {choices[ord(letter) - ord('A')]}" if letter else "none of the choices"
         console.print(f"  chose    {said}")
+    if not answer.stands_out:
+        console.print(f"  doubt    {doubt(answer)}", style="yellow")
     if answer.finish_reason == "length":
         console.print("  cut off: the answer may go on; see --max-new-tokens", style="yellow")
     for i, span in enumerate(answer.evidence[:MOST_SPANS]):
@@ -33,6 +35,14 @@ def show(answer: "Answer", choices: Sequence[str], console: Console) -> None:
     if (more := len(answer.evidence) - MOST_SPANS) > 0:
         console.print(f"           and {more} more (all of them: --json)", style="dim")
     console.print(f"  {footer(answer)}\n", style="dim")
+
+
+def doubt(answer: "Answer") -> str:
+    """What to say where nothing stands out."""
+    return (
+        f"nothing in what was seen stands out for this question (margin {answer.margin:+.1f}): the answer may be made "
+        f"up, unless it is about the newest frames"
+    )
 
 
 def describe(span: "Span", layers: int) -> str:
@@ -79,7 +89,7 @@ def as_json(
 
     `video` is the file that was read for it; None where a session in a store is asked.
     """
-    from rekv.evidence import standard_scores
+    from rekv.retrieval.scoring import standard_scores
 
     retrieval, family = answer.retrieval, session.model.family
     candidates = retrieval.candidates
@@ -94,9 +104,12 @@ def as_json(
         "evidence": [asdict(span) for span in answer.evidence],
         "frames": [{"frame": f, "time": times[f], "score": scores[f]} for f in retrieval.union],
         "retrieval": {
+            "by": retrieval.by,
             "candidates": [candidates[0], candidates[-1] + 1] if candidates else [0, 0],
             "layers": [list(frames) for frames in retrieval.frames],
         },
+        "margin": answer.margin,
+        "stands_out": answer.stands_out,
         "frames_seen": answer.frames_seen,
         "tokens": len(answer.token_ids),
         "timings": asdict(answer.timings),

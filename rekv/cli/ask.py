@@ -10,6 +10,7 @@ from rich.console import Console
 
 from rekv.cli.loading import load_model
 from rekv.cli.options import PictureFile, Size, Time, given, readable_part, store_option
+from rekv.cli.retrieval import ENCODER_HELP, chooses, named_encoder, require_pictures, retrieval_options
 from rekv.cli.screen import counted, format_rate, notes, printable, silent
 from rekv.timecode import format_span
 
@@ -37,12 +38,8 @@ MOST_CHOICES = 26  # they are lettered
 @click.option("--end", type=Time(), help="Read or see what is up to this time.")
 @click.option("--at", type=Time(), help="Answer as of this time: nothing later is seen.")
 @click.option("--n-local", type=int, help="Tokens of the local window.  [default: the model's]")
-@click.option("--retrieve-size", type=int, help="Frames to retrieve, per layer.  [default: the model's]")
-@click.option(
-    "--recent-frames",
-    type=int,
-    help="The newest frames that are read besides.  [default: 1 with the built-in model, else 0]",
-)
+@click.option("--encoder", metavar="NAME", help=ENCODER_HELP)
+@retrieval_options
 @click.option("--choice", "choices", multiple=True, help="A possible answer; repeat it for a multiple-choice question.")
 @click.option("--max-new-tokens", type=int, help="Length at which an answer is cut.  [default: the model's]")
 @click.option("--temperature", type=float, help="Above 0: sample the answer.  [default: 0, greedy]")
@@ -65,6 +62,7 @@ def ask(
     weights: str | None,
     sample_fps: float | None,
     n_local: int | None,
+    encoder: str | None,
     start: float | None,
     end: float | None,
     at: float | None,
@@ -89,19 +87,24 @@ def ask(
     choices = [_clean(choice) for choice in choices]
     first, last = readable_part(start, end, at)
     _check(video, questions, choices, save_evidence)
-    encode = given(sample_fps=sample_fps, n_local=n_local)
+    encode = given(sample_fps=sample_fps, n_local=n_local) | named_encoder(encoder)
     storage = given(ram=ram, gpu_cache=gpu_cache)
     if name is None and store is not None:
         raise click.UsageError("--store is where a session lies: give its name too, with --session.")
     if name is not None and encode:
-        raise click.UsageError("--sample-fps and --n-local are for reading a video; a session has been read.")
+        raise click.UsageError(
+            "--sample-fps, --n-local and --encoder are for reading a video; a session has been read."
+        )
     console = notes(quiet)
 
     from rekv.core import AskConfig
+    from rekv.retrieval.registry import find
 
     scope = given(start=start, end=end, at=at) if name is not None else given(at=at)
-    settings |= scope
+    settings |= scope | {"spans": settings["spans"] or None}
     AskConfig(**given(**settings))
+    if settings["retriever"] is not None:
+        find(settings["retriever"])
     if name is not None:
         session, config = _opened(console, name, store, model, device, dtype, weights, storage, settings)
     else:
@@ -112,6 +115,7 @@ def ask(
         loaded = load_model(console, model, device=device, dtype=dtype, weights=weights)
         config = _settings(loaded, settings)
         session = loaded.session(**encode, **storage)
+        require_pictures(session, config.retriever)
         _introduce(session, config, console)
         read(session, source, Path(video).name, console)
     answers = []
@@ -170,6 +174,7 @@ def _opened(
     with silent("rekv.store.keeper"):  # answers say what is left out
         session = loaded.session(name, store=sessions.folder, **storage)
     _require_frames(session, config, known)
+    require_pictures(session, config.retriever)
     _introduce(session, config, console)
     return session, config
 
@@ -216,8 +221,7 @@ def _introduce(session: "Session", config: "AskConfig", console: Console) -> Non
     per_second = format_rate(fps)
     what = f"reads {per_second}" if session.name is None else f"has read session {session.name}, {per_second}"
     lines = [
-        f"Model {family.name} ({family.device}, {str(family.dtype).removeprefix('torch.')}) {what}; "
-        f"each layer retrieves {config.retrieve_size}."
+        f"Model {family.name} ({family.device}, {str(family.dtype).removeprefix('torch.')}) {what}; {chooses(config)}."
     ]
     if recent:
         newest = "newest frame is" if recent == 1 else f"newest {recent} frames are"

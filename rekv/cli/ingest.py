@@ -13,6 +13,7 @@ from rich.console import Console
 from rekv.cli.interrupt import Interrupt, Stopped
 from rekv.cli.loading import load_model
 from rekv.cli.options import Duration, Levels, Size, Time, given, json_option, readable_part, store_option
+from rekv.cli.retrieval import ENCODER_HELP, named_encoder
 from rekv.cli.screen import counted, format_bytes, format_seconds, notes
 from rekv.timecode import format_span, format_time
 
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 @click.option("--weights", type=click.Choice(["int8", "int4"]), help="Pack the language model's weights.")
 @click.option("--sample-fps", type=float, help="Frames to read per second of video.  [default: the model's]")
 @click.option("--n-local", type=int, help="Tokens of the local window.  [default: the model's]")
+@click.option("--encoder", metavar="NAME", help=ENCODER_HELP)
 @click.option("--start", type=Time(), help="Read the video from this time on.")
 @click.option("--end", type=Time(), help="Read the video up to this time.")
 @click.option(
@@ -66,6 +68,7 @@ def ingest(
     sample_fps: float | None,
     n_local: int | None,
     skip_duplicates: float | None,
+    encoder: str | None,
     kv: str | None,
     as_json: bool,
     quiet: bool,
@@ -87,7 +90,7 @@ def ingest(
     from rekv.store.codecs import AUTO
     from rekv.store.store import Store
 
-    encode = given(sample_fps=sample_fps, n_local=n_local, skip_duplicates=skip_duplicates)
+    encode = given(sample_fps=sample_fps, n_local=n_local, skip_duplicates=skip_duplicates) | named_encoder(encoder)
     limits = given(**storage, kv=AUTO if kv == "auto" else kv)
     EncodeConfig().but(**encode)
     StorageConfig().but(**limits)

@@ -33,7 +33,7 @@ def best_frames(answer: "Answer") -> list[int]:
 
 def frame_scores(answer: "Answer") -> dict[int, float]:
     """The standard score of each frame that the question could see."""
-    from rekv.evidence import standard_scores
+    from rekv.retrieval.scoring import standard_scores
 
     return dict(zip(answer.retrieval.candidates, standard_scores(answer.retrieval.scores).tolist(), strict=True))
 

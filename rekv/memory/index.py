@@ -1,7 +1,7 @@
 """The index of one layer: one representative vector per frame, scored against a question's mean query."""
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -105,10 +105,20 @@ class Index:
 
     def scores(self, query: Tensor, rows: range) -> Tensor:
         """Score each of `rows` (a step of 1) against a query (heads, n, head_dim): fp32, (len(rows),)."""
+        return self.scores_of([query], rows)[0]
+
+    def scores_of(self, queries: Sequence[Tensor], rows: range) -> list[Tensor]:
+        """Score `rows` against several queries in one go."""
+        means = [self._mean(query) for query in queries]
+        found: list[list[Tensor]] = [[mean.new_empty(0)] for mean in means]
+        for memory in self._slices(rows):  # each is read once, from wherever it is
+            for mean, scores in zip(means, found, strict=True):
+                scores.append((memory @ mean.to(memory.device)).to(self._device))
+        return [torch.cat(scores) for scores in found]
+
+    def _mean(self, query: Tensor) -> Tensor:
         dim = query.shape[-1]
-        mean = query.float().mean(1).view(self._width // dim, -1, dim).sum(1).view(-1)
-        parts = [(memory @ mean.to(memory.device)).to(self._device) for memory in self._slices(rows)]
-        return torch.cat(parts) if parts else mean.new_empty(0)
+        return query.float().mean(1).view(self._width // dim, -1, dim).sum(1).view(-1)
 
     def _slices(self, rows: range) -> Iterator[Tensor]:
         row = rows.start

@@ -5,8 +5,6 @@ It makes everything work on a CPU with no network, and proves the pipeline. It k
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -14,8 +12,10 @@ import torch
 from rekv.core import AskConfig, EncodeConfig
 from rekv.errors import ModelError
 from rekv.models.aliases import BUILTIN
+from rekv.models.dual import BUILTIN as DUAL
 from rekv.models.llava_onevision import LlavaOnevision
 from rekv.models.loading import assemble
+from rekv.models.quiet import quietly
 
 FOLDER = Path(__file__).parent / "tiny"
 
@@ -23,7 +23,7 @@ FOLDER = Path(__file__).parent / "tiny"
 class Tiny(LlavaOnevision):
     """The built-in model: 16 tokens per frame of 64 x 64, one frame per second, a window of 32 frames."""
 
-    encode_defaults = EncodeConfig(sample_fps=1.0, n_local=512, frames_per_call=16)
+    encode_defaults = EncodeConfig(sample_fps=1.0, n_local=512, frames_per_call=16, encoder=DUAL)
     ask_defaults = AskConfig(retrieve_size=8, max_new_tokens=24)
 
     @property
@@ -35,7 +35,7 @@ def load(*, device: str | None = None, dtype: str | torch.dtype | None = None) -
     """Load it, in float32 unless `dtype` says otherwise, without progress bars."""
     if not FOLDER.is_dir():
         raise ModelError(f"the built-in model's folder {FOLDER} is gone; reinstall rekv")
-    with _no_progress_bars():
+    with quietly():
         return assemble(
             Tiny,
             Tiny.architectures[0],
@@ -44,15 +44,3 @@ def load(*, device: str | None = None, dtype: str | torch.dtype | None = None) -
             device=device,
             dtype=dtype or torch.float32,
         )
-
-
-@contextmanager
-def _no_progress_bars() -> Iterator[None]:
-    """Loading takes a blink: a bar would only be noise."""
-    from transformers.utils.logging import EmptyTqdm, set_tqdm_hook
-
-    previous = set_tqdm_hook(lambda factory, args, kwargs: EmptyTqdm(*args, **kwargs))  # type: ignore[no-untyped-call]
-    try:
-        yield
-    finally:
-        set_tqdm_hook(previous)

@@ -118,7 +118,8 @@ def _copy_catalog(path: Path, to: Path) -> None:
 def _drop_damaged(folder: SessionFolder) -> None:
     """Take damaged frames out of a copy of the catalog, and segments that hold no others."""
     with folder.catalog.transaction() as sql:
-        sql.execute("DELETE FROM thumbnails WHERE frame IN (SELECT id FROM frames WHERE damaged IS NOT NULL)")
+        for table in ("thumbnails", "embeddings"):
+            sql.execute(f"DELETE FROM {table} WHERE frame IN (SELECT id FROM frames WHERE damaged IS NOT NULL)")
         sql.execute("DELETE FROM frames WHERE damaged IS NOT NULL")
         sql.execute("DELETE FROM segments WHERE id NOT IN (SELECT segment FROM frames)")
 

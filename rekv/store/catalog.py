@@ -39,7 +39,11 @@ MIGRATIONS: Sequence[str] = (
     );
     CREATE TABLE pins (id INTEGER PRIMARY KEY, start REAL NOT NULL, until REAL NOT NULL);
     """,
+    """
+    CREATE TABLE embeddings (frame INTEGER PRIMARY KEY, vector BLOB NOT NULL);
+    """,
 )
+_EMBEDDINGS = 2  # the version since which there are some; without them a catalog is as good as ever to read
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +101,7 @@ class Catalog:
             raise StoreError(
                 f"{self.path} has format {version}, this rekv reads up to {len(MIGRATIONS)}; install a newer rekv"
             )
-        if version < len(MIGRATIONS):
+        if version < 1:
             self.close()
             raise StoreError(f"{self.path} has the older format {version}; open it once for writing: rekv verify")
 
@@ -184,6 +188,12 @@ class Catalog:
     def thumbnail(self, frame: int) -> bytes | None:
         found = self._all("SELECT jpeg FROM thumbnails WHERE frame = ?", (frame,))
         return found[0][0] if found else None
+
+    def embeddings(self, start: int = 0) -> list[tuple[int, bytes]]:
+        """Frames with an id of at least `start`, and what a dual encoder made of them: fp16, little-endian."""
+        if self._version() < _EMBEDDINGS:
+            return []
+        return self._all("SELECT frame, vector FROM embeddings WHERE frame >= ? ORDER BY frame", (start,))
 
     def snapshot(self, frame: int, segment: int) -> tuple[dict[str, str], list[SegmentRow], list[FrameRow]]:
         """Meta, segments from `segment` on, and frames from `frame` on, all as of one moment."""

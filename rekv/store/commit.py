@@ -24,6 +24,7 @@ class FrameNote:
     time: float
     wall: float | None = None
     thumbnail: bytes | None = None
+    embedding: bytes | None = None  # by the session's dual encoder: fp16, little-endian
 
 
 @dataclass(frozen=True, slots=True)

@@ -139,7 +139,8 @@ class Maintenance:
         lost = {frame.id for frame in frames} - {frame.id for frame in keep}
         with self._folder.catalog.transaction() as sql:
             sql.executemany("DELETE FROM frames WHERE id = ?", [(frame,) for frame in lost])
-            sql.executemany("DELETE FROM thumbnails WHERE frame = ?", [(frame,) for frame in lost])
+            for table in ("thumbnails", "embeddings"):
+                sql.executemany(f"DELETE FROM {table} WHERE frame = ?", [(frame,) for frame in lost])
             if new is None:
                 sql.execute("DELETE FROM segments WHERE id = ?", (old.id,))
             else:

@@ -219,6 +219,7 @@ _ONLY_THERE = {
         "AND typeof(shift) = 'real' AND typeof(first) = 'integer' AND first <= :end",
     ),
     "thumbnails": ("frame, jpeg", "typeof(jpeg) = 'blob' AND frame < :end"),
+    "embeddings": ("frame, vector", "typeof(vector) = 'blob' AND frame < :end"),
     "meta": ("key, value", "key = 'limits' AND :end >= 0"),  # not what the next frame is compared with: it is another
 }
 

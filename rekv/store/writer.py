@@ -328,10 +328,12 @@ class Writer(threading.Thread):
                 [(row.id, row.segment, row.slot, row.time, row.until, row.wall) for row in rows],
             )
             sql.executemany("UPDATE frames SET until = ? WHERE id = ?", [(t, f) for f, t in until.items()])
-            sql.executemany(
-                "INSERT OR REPLACE INTO thumbnails (frame, jpeg) VALUES (?, ?)",
-                [(row.id, note.thumbnail) for row, note in zip(rows, notes, strict=True) if note.thumbnail is not None],
-            )
+            for table, column, blob in (("thumbnails", "jpeg", "thumbnail"), ("embeddings", "vector", "embedding")):
+                kept = [(row.id, getattr(note, blob)) for row, note in zip(rows, notes, strict=True)]
+                sql.executemany(
+                    f"INSERT OR REPLACE INTO {table} (frame, {column}) VALUES (?, ?)",
+                    [one for one in kept if one[1] is not None],
+                )
             put(sql, frames=last.frames, window_first=last.window[0], window_slots=last.window[1])
             if last.duplicates is not None:
                 put(sql, duplicates=last.duplicates.hex())

@@ -103,6 +103,34 @@ def test_the_hard_set_has_its_own_types(tmp_path: Path) -> None:
     assert plot.read_bytes().startswith(b"\x89PNG")
 
 
+def test_more_groups_of_questions_and_other_retrievers(tmp_path: Path) -> None:
+    names = ["internal", "recent:4", "auto", "fusion+recent1", "internal+phrases"]
+    path = tmp_path / "groups.json"
+    words = ("--frames", 200, "--per-type", 1, "--questions", 8, "--extra", 3, "--methods", ",".join(names))
+    run = needle(*words, "--json", path)
+    assert run.returncode == 0, run.stderr
+    report = json.loads(path.read_text())
+    assert list(report["methods"]) == names
+    for name, found in report["methods"].items():
+        assert set(found["per_group"]) == {"present", "past", "order", "counting", "absent"}
+        assert found["per_group"]["present"]["questions"] == found["per_group"]["counting"]["questions"] == 3
+        assert sum(one["questions"] for one in found["per_group"].values()) == found["questions"]
+        assert ("decided" in found["per_group"]["past"]) == (name == "auto")
+        assert 0 <= found["doubt"]["auc"] <= 1
+    gain = report["paired"]["auto"]["internal"]["present"]
+    one, other = (report["methods"][name]["per_group"]["present"]["accuracy"] for name in ("auto", "internal"))
+    assert gain["gain"] == pytest.approx(one - other, abs=1e-3)
+    assert gain["ci95"][0] <= gain["gain"] <= gain["ci95"][1]
+    assert report["methods"]["recent:4"]["per_group"]["present"]["recall"] == 1
+
+
+@pytest.mark.parametrize("method", ["intrnal", "internal+", "internal+often", "internal:x", "internal+recent"])
+def test_what_is_no_method_is_said(method: str) -> None:
+    run = needle("--methods", method)
+    assert run.returncode == 2
+    assert "Traceback" not in run.stderr
+
+
 def test_what_cannot_be_measured_is_said() -> None:
     run = needle("--frames", 100)
     assert run.returncode == 1

@@ -5,6 +5,8 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from io import StringIO
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from PIL import Image
 from rich.console import Console
 
 from rekv import load
-from rekv.cli.answers import chosen
+from rekv.cli.answers import chosen, show
 from rekv.cli.reading import read
 from rekv.cli.stills import reread, shrink
 from rekv.core import Frame
@@ -22,6 +24,7 @@ from rekv.sources import VideoFile, video
 from rekv.world import Story
 from tests.cli.conftest import Run
 from tests.cli.terminal import stop
+from tests.support import pictures, tiny_session
 
 ESCAPE = "\x1b"
 
@@ -86,6 +89,61 @@ def test_json_says_everything_and_nothing_else(run: Run, film: Path, story: Stor
         assert one["reads"]["ram"]["bytes"] > 0
         assert one["model"]["name"] == "tiny"
         assert one["frames_seen"] == one["video"]["frames"] == 75
+
+
+def test_frames_can_be_chosen_in_other_ways(run: Run, film: Path, story: Story) -> None:
+    question = story.asks[0].question
+    (external,) = ask_json(run, film, question.text, "--retriever", "external", "--recent-frames", 0)
+    assert external["settings"]["retriever"] == external["retrieval"]["by"] == "external"
+    assert external["settings"]["encoder"] == "tiny_dual"
+    assert len({tuple(layer) for layer in external["retrieval"]["layers"]}) == 1
+    start, stop = question.evidence[0]
+    spans = ("--span", f"{start}-{stop}", "--span", "0:00:50-0:00:52")
+    (oracle,) = ask_json(run, film, question.text, "--retriever", "oracle", *spans, "--recent-frames", 0)
+    assert [frame["frame"] for frame in oracle["frames"]] == [*range(start, stop), 50, 51]
+    assert oracle["text"] == question.answer
+    (many,) = ask_json(
+        run,
+        film,
+        question.text,
+        "--query",
+        "phrases",
+        "--min-gap",
+        3,
+        "--detrend",
+        "--shared-picks",
+        "--retrieve-tokens",
+        80,
+    )
+    (frames,) = {tuple(layer[:-1]) for layer in many["retrieval"]["layers"]}
+    assert len(frames) == 5
+    assert all(b - a >= 3 for a, b in pairwise(frames))
+    assert many["margin"] is None, "75 frames are no background"
+    assert many["stands_out"] is True
+
+
+def test_where_nothing_stands_out_it_is_said() -> None:
+    session = tiny_session()
+    session.append(pictures(200))
+    console = Console(file=StringIO(), width=200)
+    for settings, doubted in (({"min_margin": 1e9}, True), ({"min_margin": -1.0}, False)):
+        show(session.ask("w7", max_new_tokens=2, **settings), (), console)
+        told = console.file.getvalue()  # type: ignore[attr-defined]
+        assert ("nothing in what was seen stands out" in told) == doubted
+        console.file = StringIO()
+
+
+def test_a_retriever_that_cannot_choose_is_told_before_anything_is_read(run: Run, film: Path) -> None:
+    for words, told in (
+        (("--retriever", "extrenal"), "did you mean 'external'"),
+        (("--retriever", "external", "--encoder", "none"), "--encoder NAME"),
+        (("--retriever", "oracle", "--span", "12"), "span of time"),
+        (("--min-gap", -1), "at least 0"),
+    ):
+        result = run("ask", film, "What is on screen now?", *words)
+        assert result.exit_code != 0
+        assert told in " ".join(result.output.split())
+        assert "Read 75 frames" not in result.output
 
 
 def test_as_of_a_time_nothing_later_is_read_or_seen(run: Run, film: Path, story: Story) -> None:

@@ -305,7 +305,7 @@ def test_append_interrupted_at_any_line() -> None:
         ("rekv.retrieval.internal.Internal.pick", 0),
         ("rekv.retrieval.internal.Internal.pick", 2),
         ("rekv.memory.blocks.Blocks.read", 1),
-        ("rekv.memory.index.Index.scores", 1),
+        ("rekv.memory.index.Index.scores_of", 1),
         ("rekv.attention.passes.window_attention", 1),
         ("rekv.attention.hook.sdpa_attention_forward", 4),
         ("rekv.attention.passes.window_attention", 7),

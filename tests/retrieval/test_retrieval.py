@@ -1,4 +1,4 @@
-"""Which frames are picked: internal, given, and the time scope."""
+"""Which frames are picked: the best ones, given ones, and the time scope."""
 
 import random
 
@@ -8,14 +8,14 @@ import torch
 
 from rekv.core import AskConfig
 from rekv.errors import ConfigError
-from rekv.retrieval import Given, Internal, in_scope
+from rekv.retrieval import Given, Top, in_scope
 
 
 def pick(scores: list[float], size: int, chunk: int = 1, first: int = 0) -> list[int]:
     candidates = range(first, first + len(scores))
-    retriever = Internal(size, chunk)
-    picked = retriever.pick(0, torch.tensor(scores), candidates)
-    assert len(picked) <= retriever.most(candidates)
+    top = Top(size, chunk)
+    picked = top.pick(torch.tensor(scores), candidates)
+    assert len(picked) <= top.most(candidates)
     return list(picked)
 
 
@@ -55,7 +55,7 @@ def test_chunks_count_from_the_first_candidate() -> None:
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_internal_equals_plain_sorting(seed: int) -> None:
+def test_best_scores_equal_plain_sorting(seed: int) -> None:
     draw = random.Random(seed)
     chunk = draw.randrange(1, 5)
     size = chunk * draw.randrange(1, 6)
@@ -144,7 +144,7 @@ def test_long_streams_are_searched_in_groups_with_the_same_result(n: int, k: int
     scores = torch.randn(n, generator=torch.Generator().manual_seed(n + k))
     scores[-3:] = torch.tensor([9.0, -9.0, 9.5])  # also behind the last whole group
     scores[n // 2 : n // 2 + 5] = 7.0  # neighbours, and equal
-    picked = Internal(k).pick(0, scores, range(n))
+    picked = Top(k).pick(scores, range(n))
     assert picked == sorted(picked)
     assert len(set(picked)) == k
     assert torch.equal(scores[picked].sort().values, scores.topk(k).values.sort().values)
