@@ -65,7 +65,7 @@ class GridPositions(Positions):
         self._step = torch.tensor(layout.step, dtype=torch.float64)[:, None]
         self._largest = layout.block.amax(1)
         # Every layer of a pass asks for the same.
-        self._angles = lru_cache(maxsize=4)(self._compute)
+        self._angles = lru_cache(maxsize=8)(self._compute)
 
     def window(self, first: int, start: int, end: int, device: torch.device) -> Angles:
         # From the block of the first slot on, so that angles stay small however long the stream.
