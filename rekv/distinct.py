@@ -9,13 +9,19 @@ from rekv.sources.duplicates import Duplicates
 class Distinct:
     """The frames of one `append` that are to be encoded."""
 
-    def __init__(self, config: EncodeConfig, first: int, state: bytes | None, pictures: int = 1) -> None:
-        """`first` is the id of the next frame, `state` that of the session's last one, `pictures` how many make one."""
+    def __init__(
+        self, config: EncodeConfig, first: int, state: bytes | None, pictures: int = 1, held: int | None = None
+    ) -> None:
+        """`first` is the id of the next frame, `state` that of the session's last one.
+
+        A frame takes `pictures`; the last one of the session holds `held` of them.
+        """
         self._duplicates: Duplicates | None = None
         if config.skip_duplicates is not None:
             self._duplicates = Duplicates.resume(state, config.skip_duplicates, config.max_span)
         self._last = first - 1
-        self._pictures = pictures
+        self._pictures, self._held = pictures, held or pictures
+        self.earlier = state  # the state before the last frame
         self._until: dict[int, float] = {}
 
     @property
@@ -28,17 +34,17 @@ class Distinct:
 
         Where several pictures make a frame, only its first one may be left out: whole frames are what costs.
         """
-        held = self._pictures  # of the last frame
         for frame in frames:
-            if held < self._pictures:
-                held += 1
+            if self._held < self._pictures:
+                self._held += 1
                 self._until[self._last] = frame.time
-            elif self._duplicates is not None and self._duplicates.repeats(frame):
+                yield frame
+                continue
+            state = self.state
+            if self._duplicates is not None and self._duplicates.repeats(frame):
                 self._until[self._last] = frame.time
                 continue
-            else:
-                held = 1
-                self._last += 1
+            self._last, self._held, self.earlier = self._last + 1, 1, state
             yield frame
 
     def extended(self, before: int) -> dict[int, float]:

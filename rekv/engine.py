@@ -6,7 +6,7 @@ ask:    question -> each layer retrieves and attends -> [sink | retrieved] -> pr
 
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from functools import cached_property, partial
 from itertools import chain
@@ -32,13 +32,12 @@ from rekv.models.base import VideoLM
 from rekv.models.dual import DualEncoder, load_dual
 from rekv.retrieval.embeddings import FrameEmbeddings
 from rekv.retrieval.scoring import margin
-from rekv.sources.thumbnail import thumbnail
 from rekv.store.commit import FrameNote
 from rekv.store.fingerprint import Fingerprint, fingerprint
 from rekv.store.keeper import Keeper
 from rekv.store.meta import SessionMeta
 from rekv.store.store import Store
-from rekv.stream import Source, batches, groups, in_order, pictures
+from rekv.stream import Source, Unfinished, batches, groups, in_order, pictures
 from rekv.turns import Turns
 
 
@@ -127,7 +126,8 @@ class Session:
             raise ConfigError("init_prompt is empty; it must have at least one token: frames are placed behind it")
         self._init_ids = init
         self._pictures = model.family.frames_per_block
-        self._per_call = max(1, config.frames_per_call // self._pictures)  # frames
+        self._unfinished = Unfinished()
+        self._size = max(1, config.frames_per_call // self._pictures) * self._pictures  # of a call, in pictures
         self.block = model.family.block_shape(stored.encode if stored else config, stored.grid if stored else None)
         with torch.inference_mode(), model.turns.take():
             self._remember(self._begun(stored))
@@ -144,20 +144,21 @@ class Session:
     ) -> int:
         """Read frames, each once, as they come; return how many. `on_progress` is called after every encode call.
 
-        Where a model takes pictures by twos, an odd last one is taken for two, so that nothing waits: append a stream
-        as one iterable, or at least in pairs. If the source fails or is interrupted, what was read before stays, and
-        the session goes on. In a store, what has been read is on disk within a second, at the latest when `flush` or
-        `close` returns.
+        If the source fails or is interrupted, what was read before stays, and the session goes on. In a store, what has
+        been read is on disk within a second, at the latest when `flush` or `close` returns.
+
+        Where a model takes pictures by twos, an odd last one is taken twice, so that it can be asked about at once; the
+        next one takes the second place. In a store it is written with that one, or by `flush` or `close`.
         """
         with self._writer:
             given = self._fitted(pictures(frames, self.config.sample_fps))
             distinct = self._begin()
             new = in_order(given, after=self.memory.table.latest(self.memory.frames))
             count = 0
-            for batch in batches(distinct.of(new), self._per_call * self._pictures):
+            for batch in batches(distinct.of(new), self._size, self._size - len(self._held.pictures)):
                 with self.model.turns.take():
-                    vectors = self._encode(batch)
-                self._keep(distinct, batch, vectors)
+                    notes = self._encode(batch)
+                self._keep(distinct, batch, notes)
                 count += len(batch)
                 if batch and on_progress is not None:
                     on_progress(self)
@@ -187,19 +188,16 @@ class Session:
             prompt = self._prompt(question, choices)
             asked, warnings = self._asker.retrieve(question, len(prompt), frames, config)
             retrieved = perf_counter()
-            transcript = self._transcript(config, on_text, cancelled, turn.end)
+            family = self.model.family
+            ends = end_ids(family.hf, family.tokenizer)
+            transcript = Transcript(family.tokenizer, ends, config.stop, on_text, cancelled, turn.end)
             if choices:
-                transcript.letters = FirstToken(self.model.family.letter_ids(len(choices)))
+                transcript.letters = FirstToken(family.letter_ids(len(choices)))
             self._decode(asked, prompt, config, transcript)
         done = perf_counter()
         first = transcript.first_token_at
         timings = Timings(
-            started - begun,
-            retrieved - started,
-            asked.reads.seconds,
-            first - retrieved,
-            done - first,
-            done - begun,
+            started - begun, retrieved - started, asked.reads.seconds, first - retrieved, done - first, done - begun
         )
         return self._answer(question, asked, transcript, timings, warnings, config)
 
@@ -221,6 +219,11 @@ class Session:
     def flush(self) -> None:
         """Return when all that was appended is safe from a power cut. Raises `StoreError` if it cannot be."""
         if self.keeper is not None:
+            if self._writer.acquire(blocking=False):  # while frames are appended, none is unfinished for long
+                try:
+                    self._finish()
+                finally:
+                    self._writer.release()
             self.keeper.catch_up(self.memory)
             self.keeper.flush()
 
@@ -228,6 +231,7 @@ class Session:
         """Make everything durable and let other processes append. Reading goes on; appending begins anew."""
         if self.keeper is not None:
             with self._writer:
+                self._finish()
                 self.keeper.catch_up(self.memory)
                 self.keeper.close()
                 with self.model.turns.take():
@@ -246,6 +250,11 @@ class Session:
 
     # -- append, step by step ----------------------------------------------------------------------------------
 
+    @property
+    def _held(self) -> Unfinished:
+        """The newest frame, if it may take another picture. What an interrupt has left half done does not count."""
+        return self._unfinished if self._unfinished.frame == self.memory.finished else Unfinished()
+
     def _begin(self) -> Distinct:
         """In a store, become the session's one writer and go on where it stopped."""
         if self.keeper is not None:
@@ -256,21 +265,29 @@ class Session:
                 with self.model.turns.take():
                     init = self.model.family.init_ids(self.config.init_prompt)
                     self._reference = self.keeper.begin(self.memory, self.config, init)
-        return Distinct(self.config, self.memory.frames, self._reference, self._pictures)
+        held = len(self._held.pictures)
+        first = self.memory.finished + 1 if held else self.memory.frames
+        return Distinct(self.config, first, self._reference, self._pictures, held)
 
-    def _keep(self, distinct: Distinct, batch: Sequence[Frame], vectors: Sequence[bytes | None]) -> None:
+    def _keep(self, distinct: Distinct, batch: Sequence[Frame], notes: Sequence[FrameNote]) -> None:
         """After an encode call: note which near-duplicates its frames stand for; in a store, hand it all over."""
         extended = distinct.extended(self.memory.frames)
         self.memory.table.until.update(extended)
         if batch:
             self._reference = distinct.state
-        if self.keeper is not None and (batch or extended):
-            firsts = [block[0] for block in groups(batch, self._pictures)]
-            notes = [
-                FrameNote(frame.time, frame.wall, thumbnail(frame.image), vector)
-                for frame, vector in zip(firsts, vectors, strict=True)
-            ]
-            self.keeper.commit(self.memory, notes, extended, self._reference)
+        if self.keeper is not None and (notes or extended):
+            state = distinct.earlier if self.memory.unfinished else distinct.state
+            self.keeper.commit(self.memory, notes, extended, state)
+
+    def _finish(self) -> None:
+        """Make the newest frame final, in a store, although it could take another picture."""
+        if self.keeper is None or not self._held.pictures:
+            return
+        if not self.memory.unfinished:  # a call that was to give it another one has failed
+            with torch.inference_mode(), self.model.turns.take():
+                self._encode(())
+        note, self.memory.unfinished = self._held.note, 0
+        self.keeper.commit(self.memory, [] if note is None else [note], {}, self._reference)
 
     def _fitted(self, frames: Iterator[Frame]) -> Iterator[Frame]:
         """The same frames, for the first of which the session is made to fit."""
@@ -281,18 +298,27 @@ class Session:
             self.fit(first.image)
         return frames if first is None else chain((first,), frames)
 
-    def _encode(self, batch: Sequence[Frame]) -> Sequence[bytes | None]:
-        """Read frames; return what the session's dual encoder, if it has one, made of them, to be stored."""
-        if not batch:
+    def _encode(self, batch: Sequence[Frame]) -> Sequence[FrameNote]:
+        """Encode pictures, with those of the unfinished frame; return notes, for a store, of the frames this finishes."""
+        held, memory = self._held.pictures, self.memory
+        if not batch and (not held or memory.unfinished):
             return ()
-        blocks = groups(batch, self._pictures)
-        inputs = self.model.family.block_inputs(blocks, self.block, self.memory.frames)
+        first = memory.finished if held else memory.frames
+        blocks = groups([*held, *batch], self._pictures)
+        inputs = self.model.family.block_inputs(blocks, self.block, first)
         if self.keeper is not None:
-            self.keeper.refresh(self.memory)
+            self.keeper.refresh(memory)
+        memory.retract(first)
         vectors = self.embeddings.see([block[0].image for block in blocks])
-        self._forward(self.memory, [block[0].time for block in blocks], **inputs)
+        self._run(memory, inputs)
+        short = len(blocks[-1]) < self._pictures
+        memory.commit([block[0].time for block in blocks], unfinished=short)
         self.embeddings.commit()
-        return vectors
+        notes = [FrameNote.of(block[0], vector) for block, vector in zip(blocks, vectors, strict=True) if self.keeper]
+        self._unfinished = Unfinished()
+        if short:
+            self._unfinished = Unfinished(memory.finished, blocks[-1], notes.pop() if notes else None)
+        return notes
 
     def _remember(self, memory: Memory) -> None:
         """Take this memory, and what goes with it."""
@@ -318,17 +344,16 @@ class Session:
         memory.backing, memory.grid = self.keeper, self.block.grid
         if self.keeper is not None and stored is not None:
             memory.block_dtype, memory.stored_sink = stored.torch_dtype, self.keeper.sink()
-        self._forward(memory, (), input_ids=torch.tensor([self._init_ids], device=self.model.family.device))
+        self._run(memory, {"input_ids": torch.tensor([self._init_ids], device=self.model.family.device)})
         storage = self.storage if self.keeper is None else self.storage.but(ram=self.keeper.ram)
-        memory.limit(storage, self._per_call)
+        memory.limit(storage, self._size // self._pictures)
         return memory
 
-    def _forward(self, memory: Memory, times: Sequence[float], **inputs: Any) -> None:
-        """Run the init prompt or frames through the decoder (no vocabulary logits), then make them visible."""
+    def _run(self, memory: Memory, inputs: Mapping[str, Any]) -> None:
+        """Run the init prompt or frames through the decoder (no vocabulary logits); frames are to be committed."""
         n = next(iter(inputs.values())).shape[1]
         memory.make_room(n)
         run(self.model.decoder, EncodePass(memory, n), **inputs)
-        memory.commit(times)
 
     # -- ask, step by step -------------------------------------------------------------------------------------
 
@@ -338,23 +363,6 @@ class Session:
         if any("\ud800" <= c <= "\udfff" for c in question):
             raise ConfigError("the question is not valid text: it holds half a character (a lone surrogate)")
         return self.model.family.prompt_ids(question, choices)
-
-    def _transcript(
-        self,
-        config: AskConfig,
-        on_text: Callable[[str], None] | None,
-        cancelled: Callable[[], bool] | None,
-        on_first_token: Callable[[], None],
-    ) -> Transcript:
-        family = self.model.family
-        return Transcript(
-            family.tokenizer,
-            end_ids(family.hf, family.tokenizer),
-            config.stop,
-            on_text,
-            cancelled,
-            on_first_token,
-        )
 
     def _decode(self, asked: QuestionPass, prompt: Sequence[int], config: AskConfig, transcript: Transcript) -> None:
         longest = max(context.length for context in asked.contexts.values())

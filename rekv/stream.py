@@ -1,10 +1,12 @@
 """What `append` is given: pictures in order, in lists for one encode call each, and in groups that make a frame."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from rekv.core import Frame
 from rekv.errors import SessionError
+from rekv.store.commit import FrameNote
 
 
 @runtime_checkable
@@ -42,14 +44,27 @@ def in_order(frames: Iterator[Frame], after: float) -> Iterator[Frame]:
         yield frame
 
 
-def batches(frames: Iterator[Frame], size: int) -> Iterator[list[Frame]]:
-    """Lists of `size` frames, the last one shorter or empty. If the source fails, that follows what it gave."""
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """The newest frame of a session, as long as it may take another picture."""
+
+    frame: int = 0  # its id
+    pictures: Sequence[Frame] = ()  # what it has so far; none = no frame is unfinished
+    note: FrameNote | None = None  # for the store
+
+
+def batches(frames: Iterator[Frame], size: int, first: int | None = None) -> Iterator[list[Frame]]:
+    """Lists of `size` frames, of `first` ones to begin with, the last one shorter or empty.
+
+    If the source fails, that follows what it gave.
+    """
     batch: list[Frame] = []
     failure: Exception | KeyboardInterrupt | None = None
     try:
         for frame in frames:
             batch.append(frame)
-            if len(batch) == size:
+            if len(batch) == (first or size):
+                first = None
                 full, batch = batch, []  # before it is given away: an interrupt must not give it twice
                 yield full
     except (Exception, KeyboardInterrupt) as error:

@@ -131,6 +131,7 @@ class Memory:
         )
         self.table = FrameTable()  # of the visible frames; what follows is not committed
         self.frames = 0  # visible to questions, those that are gone included
+        self.unfinished = 0  # of these: 1 if the newest may be made anew, with another picture
         self.backing: Backing | None = None  # where blocks go when RAM is full
         self.block_dtype: torch.dtype | None = None  # None = the model's
         self.stored_sink: Sequence[tuple[Tensor, Tensor]] | None = None  # instead of what the layers compute
@@ -148,6 +149,11 @@ class Memory:
     def last_pictures(self) -> Mapping[int, float]:
         """By frame that holds several pictures: when the last one was taken at the latest, in seconds."""
         return self.table.until if self._several else {}
+
+    @property
+    def finished(self) -> int:
+        """Frames that stay as they are: what can be written elsewhere."""
+        return self.frames - self.unfinished
 
     @property
     def tokens(self) -> int:
@@ -219,10 +225,15 @@ class Memory:
         if self._storage.ram is not None:
             self._keep_in_ram(self._storage.ram, 0)
 
-    def commit(self, times: Sequence[float]) -> None:
+    def commit(self, times: Sequence[float], *, unfinished: bool = False) -> None:
         """After an encode call: its frames become visible, all at once, by one assignment."""
         self.table.add(self.frames, times)
+        self.unfinished = int(unfinished)
         self.frames += len(times)
+
+    def retract(self, frame: int) -> None:
+        """Frames from this one on do not count any more: they are about to be made anew."""
+        self.frames, self.unfinished = frame, 0
 
     def drop_window(self) -> None:
         """Do without a window: questions do not need it, `restore_window` builds it again."""

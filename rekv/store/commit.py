@@ -2,9 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, Self
 
 from torch import Tensor
+
+from rekv.core import Frame
+from rekv.sources.thumbnail import thumbnail as jpeg
 
 
 class Encoded(Protocol):
@@ -25,6 +28,11 @@ class FrameNote:
     wall: float | None = None
     thumbnail: bytes | None = None
     embedding: bytes | None = None  # by the session's dual encoder: fp16, little-endian
+
+    @classmethod
+    def of(cls, picture: Frame, embedding: bytes | None = None) -> Self:
+        """Of a frame by its first picture."""
+        return cls(picture.time, picture.wall, jpeg(picture.image), embedding)
 
 
 @dataclass(frozen=True, slots=True)

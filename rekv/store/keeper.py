@@ -301,14 +301,14 @@ class Keeper:
         if self._writer is None:
             raise RuntimeError("not writing")
         # An interrupt may have come between the commit in memory and this one: such frames have but their times.
-        first, told = self._writer.submitted, memory.frames - len(notes)
+        first, told = self._writer.submitted, memory.finished - len(notes)
         notes = [*(FrameNote(memory.times[frame]) for frame in range(first, told)), *notes]
         window = next(iter(memory.layers.values())).window
-        self._writer.submit(Commit(memory.frames, (window.first, window.capacity), notes, until or {}, duplicates))
+        self._writer.submit(Commit(memory.finished, (window.first, window.capacity), notes, until or {}, duplicates))
 
     def catch_up(self, memory: Memory) -> None:
         """Take over frames that an interrupt kept from being handed over."""
-        if self._writer is not None and memory.frames > self._writer.submitted:
+        if self._writer is not None and memory.finished > self._writer.submitted:
             self.commit(memory, ())
 
     def wait_for_room(self) -> bool:

@@ -389,8 +389,77 @@ def test_an_odd_last_picture_is_taken_twice_and_seen_at_once(model: Model) -> No
     twice.append([*frames, Frame(frames[-1].image, frames[-1].time)])
     expected = twice.ask(QUESTION, max_new_tokens=1)
     assert torch.equal(answer.retrieval.scores, expected.retrieval.scores)
-    assert session.append(pictures(1, first=5)) == 1  # the next call begins another block
-    assert list(session.memory.times) == [0.0, 1.0, 2.0, 2.5]
+    assert session.append(pictures(1, first=5)) == 1  # takes the second place
+    assert list(session.memory.times) == [0.0, 1.0, 2.0]
+    (span,) = session.ask(QUESTION, max_new_tokens=1).evidence
+    assert (span.start, span.end) == (0.0, 3.0)
+
+
+def same(ours: Session, theirs: Session) -> None:
+    ours.memory.check_integrity()
+    assert list(ours.memory.times) == list(theirs.memory.times)
+    assert ours.memory.table.until == theirs.memory.table.until
+    mine, other = (session.ask(QUESTION, retrieve_size=5, max_new_tokens=6) for session in (ours, theirs))
+    assert (mine.token_ids, mine.retrieval.frames) == (other.token_ids, other.retrieval.frames)
+    torch.testing.assert_close(mine.retrieval.scores, other.retrieval.scores, atol=TOLERANCE, rtol=1e-5)
+
+
+@pytest.mark.parametrize("sizes", [[1] * 21, [3, 4, 1, 0, 5, 1, 7]], ids=str)
+@pytest.mark.parametrize("stored", [False, True], ids=["ram", "store"])
+def test_a_stream_is_the_same_however_it_comes(
+    model: Model, sizes: Sequence[int], stored: bool, tmp_path: Path
+) -> None:
+    """Odd pieces beyond the window, with questions in between; after close a session goes on with another block."""
+    where: dict[str, Any] = {"name": "s", "store": tmp_path} if stored else {}
+    settings: dict[str, Any] = {"n_local": 120, "skip_duplicates": 8.0}
+    whole = session_of(model, **settings)
+    whole.append(pictures(sum(sizes)))
+    with session_of(model, **settings, **where) as session:
+        at = 0
+        for n in sizes:
+            assert session.append(pictures(n, first=at)) == n
+            at += n
+            assert session.ask(QUESTION, max_new_tokens=1).frames_seen == (at + 1) // 2
+        same(session, whole)
+    if stored:
+        with model.session("s", store=tmp_path) as session:
+            same(session, whole)
+            assert session.append(pictures(1, first=21)) == 1
+            assert session.memory.frames == 12
+
+
+def test_flush_makes_an_odd_last_picture_durable(model: Model, tmp_path: Path) -> None:
+    with session_of(model, name="s", store=tmp_path) as session:
+        session.append(pictures(3))
+        session.flush()
+        assert len(model.session("s", store=tmp_path).memory.times) == 2
+        session.append(pictures(2, first=3))  # a block of its own: what is written stays
+        assert list(session.memory.times) == [0.0, 1.0, 1.5]
+        assert session.keeper is not None
+        assert session.keeper.durable <= 3
+    again = model.session("s", store=tmp_path)
+    assert list(again.memory.times) == [0.0, 1.0, 1.5]
+    assert again.memory.table.until == {0: 0.5, 2: 2.0}
+
+
+def test_a_call_that_fails_loses_no_picture(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one that waited for a second picture is encoded again with what comes next."""
+    whole, session = (session_of(model, n_local=120) for _ in range(2))
+    whole.append([*pictures(11), *pictures(3, first=12)])
+    session.append(pictures(11))
+    attend = EncodePass.attend
+    with monkeypatch.context() as patched:
+
+        def fail(self: EncodePass, layer: int, *args: Any) -> Tensor:
+            if layer == 1:
+                raise MemoryError
+            return attend(self, layer, *args)
+
+        patched.setattr(EncodePass, "attend", fail)
+        with pytest.raises(MemoryError):
+            session.append(pictures(1, first=11))
+    session.append(pictures(3, first=12))
+    same(session, whole)
 
 
 def test_as_of_a_time_nothing_later_is_seen(model: Model) -> None:
