@@ -125,7 +125,7 @@ def test_failed_call_is_tried_again_with_what_it_was_compared_with(monkeypatch: 
     for one in (session, plain):
         one.append(shown((0, 2)))
     with monkeypatch.context() as patch:
-        patch.setattr("rekv.memory.memory.Memory.commit", lambda *_: (_ for _ in ()).throw(Broken))
+        patch.setattr("rekv.memory.memory.Memory.commit", lambda *_, **__: (_ for _ in ()).throw(Broken))
         with pytest.raises(Broken):
             session.append(shown((0, 1), (1, 3), first=2))
     assert session.memory.frames == 1
