@@ -145,10 +145,9 @@ class Session:
         """Read frames, each once, as they come; return how many. `on_progress` is called after every encode call.
 
         If the source fails or is interrupted, what was read before stays, and the session goes on. In a store, what has
-        been read is on disk within a second, at the latest when `flush` or `close` returns.
-
-        Where a model takes pictures by twos, an odd last one is taken twice, so that it can be asked about at once; the
-        next one takes the second place. In a store it is written with that one, or by `flush` or `close`.
+        been read is on disk within a second, at the latest when `flush` or `close` returns. Where a model takes pictures
+        by twos, an odd last one is taken twice, so that it can be asked about at once; the next one takes the second
+        place, and then it is written.
         """
         with self._writer:
             given = self._fitted(pictures(frames, self.config.sample_fps))
@@ -253,7 +252,10 @@ class Session:
     @property
     def _held(self) -> Unfinished:
         """The newest frame, if it may take another picture. What an interrupt has left half done does not count."""
-        return self._unfinished if self._unfinished.frame == self.memory.finished else Unfinished()
+        if self._unfinished.pictures and self._unfinished.frame == self.memory.finished:
+            return self._unfinished
+        self.memory.unfinished = 0
+        return Unfinished()
 
     def _begin(self) -> Distinct:
         """In a store, become the session's one writer and go on where it stopped."""
@@ -266,8 +268,7 @@ class Session:
                     init = self.model.family.init_ids(self.config.init_prompt)
                     self._reference = self.keeper.begin(self.memory, self.config, init)
         held = len(self._held.pictures)
-        first = self.memory.finished + 1 if held else self.memory.frames
-        return Distinct(self.config, first, self._reference, self._pictures, held)
+        return Distinct(self.config, self.memory.finished + (held > 0), self._reference, self._pictures, held)
 
     def _keep(self, distinct: Distinct, batch: Sequence[Frame], notes: Sequence[FrameNote]) -> None:
         """After an encode call: note which near-duplicates its frames stand for; in a store, hand it all over."""
@@ -286,8 +287,8 @@ class Session:
         if not self.memory.unfinished:  # a call that was to give it another one has failed
             with torch.inference_mode(), self.model.turns.take():
                 self._encode(())
-        note, self.memory.unfinished = self._held.note, 0
-        self.keeper.commit(self.memory, [] if note is None else [note], {}, self._reference)
+        notes, self.memory.unfinished = self._held.notes, 0
+        self.keeper.commit(self.memory, notes, {}, self._reference)
 
     def _fitted(self, frames: Iterator[Frame]) -> Iterator[Frame]:
         """The same frames, for the first of which the session is made to fit."""
@@ -299,11 +300,11 @@ class Session:
         return frames if first is None else chain((first,), frames)
 
     def _encode(self, batch: Sequence[Frame]) -> Sequence[FrameNote]:
-        """Encode pictures, with those of the unfinished frame; return notes, for a store, of the frames this finishes."""
+        """Encode pictures, with those of the unfinished frame; return notes of finished ones, for a store."""
         held, memory = self._held.pictures, self.memory
         if not batch and (not held or memory.unfinished):
             return ()
-        first = memory.finished if held else memory.frames
+        first = memory.finished
         blocks = groups([*held, *batch], self._pictures)
         inputs = self.model.family.block_inputs(blocks, self.block, first)
         if self.keeper is not None:
@@ -315,10 +316,8 @@ class Session:
         memory.commit([block[0].time for block in blocks], unfinished=short)
         self.embeddings.commit()
         notes = [FrameNote.of(block[0], vector) for block, vector in zip(blocks, vectors, strict=True) if self.keeper]
-        self._unfinished = Unfinished()
-        if short:
-            self._unfinished = Unfinished(memory.finished, blocks[-1], notes.pop() if notes else None)
-        return notes
+        self._unfinished = Unfinished(memory.finished, blocks[-1], notes[-1:]) if short else Unfinished()
+        return notes[:-1] if short else notes
 
     def _remember(self, memory: Memory) -> None:
         """Take this memory, and what goes with it."""

@@ -50,7 +50,7 @@ class Unfinished:
 
     frame: int = 0  # its id
     pictures: Sequence[Frame] = ()  # what it has so far; none = no frame is unfinished
-    note: FrameNote | None = None  # for the store
+    notes: Sequence[FrameNote] = ()  # for a store: its one
 
 
 def batches(frames: Iterator[Frame], size: int, first: int | None = None) -> Iterator[list[Frame]]:

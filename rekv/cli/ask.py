@@ -38,6 +38,7 @@ MOST_CHOICES = 26  # they are lettered
 @click.option("--end", type=Time(), help="Read or see what is up to this time.")
 @click.option("--at", type=Time(), help="Answer as of this time: nothing later is seen.")
 @click.option("--n-local", type=int, help="Tokens of the local window.  [default: the model's]")
+@click.option("--frame-tokens", type=int, help="Tokens of a frame at most, for Qwen-VL.  [default: the model's]")
 @click.option("--encoder", metavar="NAME", help=ENCODER_HELP)
 @retrieval_options
 @click.option("--choice", "choices", multiple=True, help="A possible answer; repeat it for a multiple-choice question.")
@@ -62,6 +63,7 @@ def ask(
     weights: str | None,
     sample_fps: float | None,
     n_local: int | None,
+    frame_tokens: int | None,
     encoder: str | None,
     start: float | None,
     end: float | None,
@@ -87,13 +89,13 @@ def ask(
     choices = [_clean(choice) for choice in choices]
     first, last = readable_part(start, end, at)
     _check(video, questions, choices, save_evidence)
-    encode = given(sample_fps=sample_fps, n_local=n_local) | named_encoder(encoder)
+    encode = given(sample_fps=sample_fps, n_local=n_local, frame_tokens=frame_tokens) | named_encoder(encoder)
     storage = given(ram=ram, gpu_cache=gpu_cache)
     if name is None and store is not None:
         raise click.UsageError("--store is where a session lies: give its name too, with --session.")
     if name is not None and encode:
         raise click.UsageError(
-            "--sample-fps, --n-local and --encoder are for reading a video; a session has been read."
+            "--sample-fps, --n-local, --frame-tokens, --encoder are for reading a video; a session has been read."
         )
     console = notes(quiet)
 

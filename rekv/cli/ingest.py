@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 @click.option("--weights", type=click.Choice(["int8", "int4"]), help="Pack the language model's weights.")
 @click.option("--sample-fps", type=float, help="Frames to read per second of video.  [default: the model's]")
 @click.option("--n-local", type=int, help="Tokens of the local window.  [default: the model's]")
+@click.option("--frame-tokens", type=int, help="Tokens of a frame at most, for Qwen-VL.  [default: the model's]")
 @click.option("--encoder", metavar="NAME", help=ENCODER_HELP)
 @click.option("--start", type=Time(), help="Read the video from this time on.")
 @click.option("--end", type=Time(), help="Read the video up to this time.")
@@ -67,6 +68,7 @@ def ingest(
     end: float | None,
     sample_fps: float | None,
     n_local: int | None,
+    frame_tokens: int | None,
     skip_duplicates: float | None,
     encoder: str | None,
     kv: str | None,
@@ -90,7 +92,8 @@ def ingest(
     from rekv.store.codecs import AUTO
     from rekv.store.store import Store
 
-    encode = given(sample_fps=sample_fps, n_local=n_local, skip_duplicates=skip_duplicates) | named_encoder(encoder)
+    encode = given(sample_fps=sample_fps, n_local=n_local, frame_tokens=frame_tokens, skip_duplicates=skip_duplicates)
+    encode |= named_encoder(encoder)
     limits = given(**storage, kv=AUTO if kv == "auto" else kv)
     EncodeConfig().but(**encode)
     StorageConfig().but(**limits)

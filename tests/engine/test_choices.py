@@ -42,4 +42,5 @@ def test_a_letter_counts_in_whichever_way_it_is_written() -> None:
     family = bytes_session(2000).model.family
     assert family.letter_ids(2) == [family.tokenizer("A").input_ids, family.tokenizer("B").input_ids]
     whole = torch.tensor(bytes_session(2000).ask("?", choices=("x", "y")).choice_logprobs).logsumexp(0)
-    assert float(whole) < 0 and math.isfinite(float(whole))
+    assert float(whole) < 0
+    assert math.isfinite(float(whole))

@@ -156,7 +156,7 @@ def test_generate_equals_our_own_loop(model: Model) -> None:
     _, *generated = hidden
     assert {len(layer) for layer in answer.retrieval.frames} == {3}
     config, prompt = AskConfig(**settings), model.family.prompt_ids(QUESTION)
-    asked, _ = session._retrieve(QUESTION, prompt, None, config)
+    asked, _ = session._asker.retrieve(QUESTION, len(prompt), None, config)
     transcript = Transcript(model.family.tokenizer, frozenset(), (), None, None, lambda: None)
     windowed = AnswerPass(session.memory, asked.contexts)
     with hidden_states(model.decoder) as hidden:

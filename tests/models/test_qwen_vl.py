@@ -1,5 +1,6 @@
 """Qwen2-VL, Qwen2.5-VL and Qwen3-VL on tiny random models: equal to the stock model, on the same video."""
 
+import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +22,7 @@ from rekv.engine import Model, Session, load
 from rekv.errors import ConfigError, ModelError, SessionError
 from rekv.memory.memory import Memory
 from rekv.models.patches import fit, patchify
+from rekv.store.meta import SessionMeta
 from tests.models.families import save, text, tokenizer
 from tests.support import hidden_states
 
@@ -301,7 +303,7 @@ def test_generate_equals_our_own_loop(model: Model) -> None:
     _, *generated = hidden
     assert {len(layer) for layer in answer.retrieval.frames} == {3}
     config, prompt = AskConfig(**settings), model.family.prompt_ids(QUESTION)
-    asked, _ = session._retrieve(QUESTION, prompt, None, config)
+    asked, _ = session._asker.retrieve(QUESTION, len(prompt), None, config)
     transcript = Transcript(model.family.tokenizer, frozenset(), (), None, None, lambda: None)
     windowed = AnswerPass(session.memory, asked.contexts)
     with hidden_states(model.decoder) as hidden:
@@ -484,6 +486,19 @@ def test_near_duplicates_are_left_out_by_whole_blocks(model: Model) -> None:
     assert (span.start, span.end) == (0.0, 4.0)
 
 
+def test_sessions_of_before_there_were_grids_open(model: Model, tmp_path: Path) -> None:
+    with session_of(model, name="s", store=tmp_path) as session:
+        session.append(pictures(2))
+        assert session.keeper is not None
+        meta = session.keeper.meta
+    assert SessionMeta.loads(meta.dumps()) == meta
+    values = json.loads(meta.dumps())
+    assert values.pop("grid") == [3, 5]
+    assert values["encode"].pop("frame_tokens") == TOKENS
+    older = SessionMeta.loads(json.dumps(values))
+    assert (older.grid, older.encode.frame_tokens, older.tokens_per_frame) == (None, None, session.block.tokens)
+
+
 # -- pictures ------------------------------------------------------------------------------------------------------
 
 
@@ -511,6 +526,15 @@ def test_patches_are_those_of_the_stock_processor() -> None:
     mean, std = (torch.tensor(Qwen2VLImageProcessorPil().to_dict()[f"image_{name}"]) for name in ("mean", "std"))
     pixels = ((torch.from_numpy(image) / 255 - mean) / std).permute(2, 0, 1).expand(2, -1, -1, -1)
     torch.testing.assert_close(patchify(pixels, patch=4, merge=2, frames=2), stock, atol=1e-5, rtol=0)
+
+
+@pytest.mark.gpu
+def test_answers_on_a_gpu_are_those_on_the_cpu(model: Model, folder: Path) -> None:
+    sessions = [session_of(one, n_local=120) for one in (model, load(folder, device="cuda", dtype="float32"))]
+    for session in sessions:
+        session.append(pictures(21))
+    answers = [session.ask(QUESTION, retrieve_size=5, max_new_tokens=6) for session in sessions]
+    assert len({(answer.token_ids, answer.retrieval.frames) for answer in answers}) == 1
 
 
 # -- refusals ------------------------------------------------------------------------------------------------------
