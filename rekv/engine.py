@@ -144,10 +144,9 @@ class Session:
     ) -> int:
         """Read frames, each once, as they come; return how many. `on_progress` is called after every encode call.
 
-        If the source fails or is interrupted, what was read before stays, and the session goes on. In a store, what has
-        been read is on disk within a second, at the latest when `flush` or `close` returns. Where a model takes pictures
-        by twos, an odd last one is taken twice, so that it can be asked about at once; the next one takes the second
-        place, and then it is written.
+        If the source fails or is interrupted, what was read before stays, and the session goes on. In a store it is on
+        disk within a second, at the latest when `flush` or `close` returns. Where a model takes pictures by twos, an odd
+        last one is taken twice, to be asked about at once, and written when the next one has taken the second place.
         """
         with self._writer:
             given = self._fitted(pictures(frames, self.config.sample_fps))
@@ -252,10 +251,7 @@ class Session:
     @property
     def _held(self) -> Unfinished:
         """The newest frame, if it may take another picture. What an interrupt has left half done does not count."""
-        if self._unfinished.pictures and self._unfinished.frame == self.memory.finished:
-            return self._unfinished
-        self.memory.unfinished = 0
-        return Unfinished()
+        return self._unfinished if self._unfinished.frame == self.memory.finished else Unfinished()
 
     def _begin(self) -> Distinct:
         """In a store, become the session's one writer and go on where it stopped."""
@@ -268,7 +264,8 @@ class Session:
                     init = self.model.family.init_ids(self.config.init_prompt)
                     self._reference = self.keeper.begin(self.memory, self.config, init)
         held = len(self._held.pictures)
-        return Distinct(self.config, self.memory.finished + (held > 0), self._reference, self._pictures, held)
+        first = self.memory.finished + 1 if held else self.memory.frames
+        return Distinct(self.config, first, self._reference, self._pictures, held)
 
     def _keep(self, distinct: Distinct, batch: Sequence[Frame], notes: Sequence[FrameNote]) -> None:
         """After an encode call: note which near-duplicates its frames stand for; in a store, hand it all over."""
@@ -304,7 +301,7 @@ class Session:
         held, memory = self._held.pictures, self.memory
         if not batch and (not held or memory.unfinished):
             return ()
-        first = memory.finished
+        first = memory.finished if held else memory.frames
         blocks = groups([*held, *batch], self._pictures)
         inputs = self.model.family.block_inputs(blocks, self.block, first)
         if self.keeper is not None:
