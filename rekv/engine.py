@@ -145,8 +145,8 @@ class Session:
         """Read frames, each once, as they come; return how many. `on_progress` is called after every encode call.
 
         If the source fails or is interrupted, what was read before stays, and the session goes on. In a store it is on
-        disk within a second, at the latest when `flush` or `close` returns. Where a model takes two pictures at once, an
-        odd last one is taken twice, to be asked about at once, and written when the next one has the second place.
+        disk within a second, at the latest when `flush` or `close` returns. Where a model takes two pictures at once,
+        an odd last one is taken twice, to be asked about at once, and written when the next one has the second place.
         """
         with self._writer:
             given = self._fitted(pictures(frames, self.config.sample_fps))
