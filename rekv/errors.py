@@ -49,3 +49,11 @@ class DamagedError(StoreError):
         super().__init__(message)
         self.frames = frames
         self.lasting = lasting
+
+
+class DataError(RekvError):
+    """A benchmark's files that are missing or malformed."""
+
+
+class JudgeError(RekvError):
+    """A judge that cannot be asked at all: a wrong address, key or model."""

@@ -21,8 +21,10 @@ class Verb(NamedTuple):
 
 VERBS: Mapping[str, Verb] = {
     "ask": Verb("rekv.cli.ask:ask", "Ask questions of a video or of a session."),
+    "data": Verb("rekv.cli.data:commands", "List, check, convert and generate benchmarks."),
     "demo": Verb("rekv.cli.demo:demo", "Play a generated video as a stream and ask questions as it goes."),
     "doctor": Verb("rekv.cli.doctor:doctor", "Say what this machine has, and what to do about what is missing."),
+    "eval": Verb("rekv.cli.eval:eval_", "Ask models the questions of benchmarks, and report scores and costs."),
     "export": Verb("rekv.cli.archive:export", "Write a session to one file, to be kept or carried elsewhere."),
     "import": Verb("rekv.cli.archive:import_", "Add a session from a file that `rekv export` wrote."),
     "ingest": Verb("rekv.cli.ingest:ingest", "Read a video into a session, which stays on disk."),
@@ -30,6 +32,7 @@ VERBS: Mapping[str, Verb] = {
     "models": Verb("rekv.cli.models:models", "List models, families, and what lies here."),
     "pin": Verb("rekv.cli.pin:pin", "Keep a time span of a session from being removed."),
     "prune": Verb("rekv.cli.prune:prune", "Remove the oldest frames of all sessions, to make room."),
+    "report": Verb("rekv.cli.report:report", "Compare runs of `rekv eval` in tables and plots."),
     "rm": Verb("rekv.cli.sessions:rm", "Delete sessions."),
     "show": Verb("rekv.cli.sessions:show", "Say what is in a session."),
     "verify": Verb("rekv.cli.verify:verify", "Check a session's files, and mend what can be mended."),

@@ -1,0 +1,171 @@
+"""One cell of a grid: everything that the answers of a run depend on. And the grid."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from itertools import product
+from typing import TYPE_CHECKING, Any, Literal
+
+from rekv import retrieval
+from rekv.core import AskConfig, EncodeConfig, QueryForm
+from rekv.errors import ConfigError
+from rekv.evaluation.datasets import Mode, find
+
+if TYPE_CHECKING:
+    from rekv.engine import Model
+
+STOCK = "stock"  # baseline: the stock model, given evenly spaced frames of the video and nothing else
+FULL = "full"  # baseline: full attention while encoding and answering
+BASELINES = (STOCK, FULL)
+Choose = Literal["text", "likelihood"]
+
+_PAPER = AskConfig()
+PAPER_MAX_NEW_TOKENS = {"choices": 16, "offline": 1024, "streaming": 256}  # of the published harness
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """Settings of one run. Two runs of equal cells on the same data, versions and hardware give equal answers."""
+
+    model: str
+    dataset: str
+    mode: Mode
+    retriever: str
+    retrieve_size: int  # frames; 0 with the retriever full, which reads all
+    chunk_size: int  # frames
+    recent_frames: int
+    query: QueryForm  # this and the next three as in `AskConfig`
+    detrend: bool
+    min_gap: float  # seconds
+    shared_picks: bool
+    encoder: str | None  # dual encoder, with the retrievers that need one
+    sample_fps: float
+    n_local: int  # tokens
+    max_new_tokens: int  # of answers without choices
+    choice_tokens: int  # of answers with choices
+    choose: Choose  # how a choice is read: from the text, or the likeliest letter
+    paper: bool  # the published harness's arithmetic and quirks
+    limit: int | None  # only the first videos
+    dtype: str
+    device: str  # "cpu" or "cuda"
+
+    @property
+    def encoding(self) -> tuple[Any, ...]:
+        """Cells that agree on this are asked of one and the same encoding of a video."""
+        return self.model, self.dataset, self.mode, self.sample_fps, self.n_local, self.paper, self.dtype, self.device
+
+    @property
+    def folder(self) -> str:
+        """Where its results lie, below the results folder: as published, with what differs from the paper's method."""
+        name = f"{self.retrieve_size}-{self.sample_fps}"
+        extra = [self.retriever] if self.retriever != "internal" else []
+        for field in ("chunk_size", "recent_frames", "query", "detrend", "min_gap", "shared_picks"):
+            value = getattr(self, field)
+            if value != getattr(_PAPER, field):
+                extra.append(field if value is True else f"{field}{value}")
+        if self.mode != find(self.dataset).mode:
+            extra.append(self.mode)
+        if self.limit is not None:
+            extra.append(f"limit{self.limit}")
+        if self.paper:
+            extra.append("paper")
+        model = self.model.strip("/").replace("/", "--")
+        return "/".join((model, self.dataset, "-".join((name, *extra))))
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> "Cell":
+        """Raises `ConfigError` if it is not what `as_json` gives."""
+        names = {field.name for field in fields(cls)}
+        if set(data) != names:
+            differing = ", ".join(sorted(names ^ set(data)))
+            raise ConfigError(f"the run was made by another version of rekv: it differs in {differing}")
+        return cls(**data)
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """What to compare. None is the model's default, or the dataset's."""
+
+    datasets: Sequence[str]
+    retrievers: Sequence[str] = ("internal",)
+    retrieve_sizes: Sequence[int | None] = (None,)
+    chunk_sizes: Sequence[int] = (1,)
+    sample_fps: float | None = None
+    n_local: int | None = None
+    recent_frames: int | None = None
+    query: QueryForm | None = None
+    detrend: bool | None = None
+    min_gap: float | None = None
+    shared_picks: bool | None = None
+    encoder: str | None = None  # "none": do without
+    max_new_tokens: int | None = None
+    mode: Mode | None = None
+    choose: Choose = "text"
+    paper: bool = False
+    limit: int | None = None
+
+    def cells(self, model: "Model", name: str) -> list[Cell]:
+        """The cells of one model, which is called `name`. Raises `ConfigError` for settings out of range."""
+        choices = product(self.datasets, self.retrievers, self.retrieve_sizes, self.chunk_sizes)
+        return list(dict.fromkeys(self._cell(model, name, *choice) for choice in choices))
+
+    def _cell(
+        self, model: "Model", name: str, dataset: str, retriever: str, retrieve_size: int | None, chunk_size: int
+    ) -> Cell:
+        if retriever not in BASELINES:
+            retrieval.find(retriever)
+        if retriever == FULL:
+            retrieve_size = 0  # it reads everything
+        if retriever != "internal":
+            chunk_size = 1
+        family = model.family
+        mode = self.mode or find(dataset).mode
+        how = {name: getattr(self, name) for name in ("recent_frames", "query", "detrend", "min_gap", "shared_picks")}
+        ask = _but(family.ask_config, retrieve_size=retrieve_size, chunk_size=chunk_size, **how)
+        encode = _but(family.encode_config, sample_fps=self.sample_fps, n_local=self.n_local)
+        tokens = self.max_new_tokens or (PAPER_MAX_NEW_TOKENS[mode] if self.paper else ask.max_new_tokens)
+        if self.limit is not None and self.limit < 1:
+            raise ConfigError(f"limit is {self.limit}; it must be at least 1 (videos)")
+        return Cell(
+            model=name,
+            dataset=dataset,
+            mode=mode,
+            retriever=retriever,
+            retrieve_size=ask.retrieve_size,
+            chunk_size=ask.chunk_size,
+            recent_frames=ask.recent_frames,
+            query=ask.query,
+            detrend=ask.detrend,
+            min_gap=ask.min_gap,
+            shared_picks=ask.shared_picks,
+            encoder=self._encoder(retriever, family.encode_config.encoder),
+            sample_fps=float(encode.sample_fps),
+            n_local=encode.n_local,
+            max_new_tokens=tokens,
+            choice_tokens=PAPER_MAX_NEW_TOKENS["choices"],
+            choose=self.choose,
+            paper=self.paper,
+            limit=self.limit,
+            dtype=str(family.dtype).removeprefix("torch."),
+            device=family.device.type,
+        )
+
+    def _encoder(self, retriever: str, usual: str | None) -> str | None:
+        """The dual encoder of a retriever that needs one. Raises `ConfigError` if none is named."""
+        if retriever in BASELINES or not retrieval.needs_pictures(retriever):
+            return None
+        encoder = usual if self.encoder is None else None if self.encoder == "none" else self.encoder
+        if encoder is None:
+            raise ConfigError(
+                f"the retriever {retriever!r} chooses by a dual encoder that has seen the frames: name a SigLIP or "
+                f"CLIP checkpoint, --encoder google/siglip-so400m-patch14-384 (the paper's)"
+            )
+        return encoder
+
+
+def _but(config: Any, **settings: Any) -> Any:
+    """The configuration with those settings that are not None."""
+    given: AskConfig | EncodeConfig = config.but(**{key: value for key, value in settings.items() if value is not None})
+    return given
