@@ -60,8 +60,8 @@ class Row:
         return self.number(name)
 
     def texts(self, *names: str) -> list[str]:
-        """A list of words, or of numbers."""
-        return [Row({name: value}, self.where).text(name) for name, value in self._items(names)]
+        """A list of words, or of numbers; words may be empty, as one of MLVU's options is."""
+        return ["" if value == "" else Row({name: value}, self.where).text(name) for name, value in self._items(names)]
 
     def spans(self, *names: str) -> list[tuple[float, float]]:
         """A list of [start, end], in seconds."""

@@ -122,6 +122,7 @@ def test_streamingbench(tmp_path: Path) -> None:
         "answer": "B",
         "options": ["A. A cup.", "B. A map.", "C. A hat.", "D. Nothing."],
     }
+    odd = {**real, "time_stamp": "00:12450"}
     sequential = {**real, "task_type": "Sequential Question Answering", "options": ["Two.", "Six.", "Seven.", "Four."]}
     proactive = {"task_type": "Proactive Output", "question": "Say it.", "time_stamp": "00:00:20"}
 
@@ -135,7 +136,9 @@ def test_streamingbench(tmp_path: Path) -> None:
         ],
         "questions_sqa.json": [[clip("./videos/sample_9_sqa.mp4", sequential)]],
     }
-    first, second = convert("streamingbench", tmp_path, files)
+    files["questions_omni.json"] = [clip("./videos/sample_2.mp4", odd)]
+    first, third, second = convert("streamingbench", tmp_path, files)
+    assert third.questions[0].end == 12450.0
     assert first.path == "data/streamingbench/videos/sample_1_real.mp4"
     assert first.questions == (
         Question(

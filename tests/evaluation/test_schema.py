@@ -36,6 +36,8 @@ def test_types_of_the_published_files(tmp_path: Path) -> None:
     videos = read(annotate(tmp_path / "a.json", [entry(question_type=3), entry(answer=None, choices=["x", "y"])]))
     assert videos[0].questions[0].tasks == ("3",)
     assert videos[1].questions[0].answer is None
+    (mlvu,) = read(annotate(tmp_path / "b.json", [entry(choices=["a ball", "", "a car"])]))
+    assert mlvu.questions[0].choices == ("a ball", "", "a car"), "one of MLVU's options is empty"
 
 
 @pytest.mark.parametrize(
