@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from rekv.attention.hook import run
-from rekv.attention.passes import QuestionPass
+from rekv.attention.passes import QuestionPass, Together
 from rekv.core import AskConfig, QueryForm
 from rekv.errors import DamagedError, StoreError
 from rekv.memory.memory import Memory
@@ -30,12 +30,13 @@ class Asker:
     similarity: Similarity
 
     def retrieve(
-        self, text: str, prompt: int, frames: Sequence[int] | None, config: AskConfig
-    ) -> tuple[QuestionPass, list[str]]:
-        """The question pass: every layer picks its frames, or reads `frames`, and puts its context together.
+        self, questions: Sequence[tuple[str, int]], frames: Sequence[int] | None, config: AskConfig
+    ) -> tuple[list[QuestionPass], list[str]]:
+        """The question pass: for each question, every layer picks its frames, or reads `frames`, and makes its context.
 
-        It leaves room for a prompt of `prompt` tokens and the answer. Frames that turn out to be damaged on disk are
-        left out, of this question and those after it; return also what there is to say about them.
+        A question is its text, and how many tokens its prompt has, for which, and for the answer, room is left. Several
+        go through the model together. Frames that turn out to be damaged on disk are left out, of these questions and
+        those after them; return also what there is to say about them.
         """
         memory, keeper = self.memory, self.keeper
         if keeper is not None:
@@ -49,12 +50,22 @@ class Asker:
                     f"no frame that this question could see is readable: {warnings[0]}. `rekv verify` lists what is "
                     f"damaged; restore it from a copy, ask about another time, or read the video into another session"
                 )
+            asked = [Asking(self, text, config, visible, prompt) for text, prompt in questions]
             try:
-                return Asking(self, text, config, visible, prompt).read(frames), warnings
+                passes = [one.choose(frames) for one in asked]
+                self.read([one.ids for one in asked], passes)
             except DamagedError as error:
                 if keeper is None or not set(error.frames) & set(visible):
                     raise
                 keeper.lose(memory, error)
+            else:
+                return passes, warnings
+
+    def read(self, ids: Sequence[Sequence[int]], passes: Sequence[QuestionPass]) -> None:
+        """Run questions through the model. Raises `DamagedError` if frames cannot be read."""
+        together = passes[0] if len(passes) == 1 else Together(passes, [len(own) for own in ids])
+        tokens = torch.tensor([[token for own in ids for token in own]], device=self.family.device)
+        run(self.decoder, together, input_ids=tokens)
 
 
 class Asking:
@@ -64,8 +75,8 @@ class Asking:
         self.text, self.config = text, config
         self.candidates = visible[: max(0, len(visible) - config.recent_frames)]
         self._asker, self._visible = asker, visible
-        self._ids = asker.family.question_ids(text)
-        self._room = max(len(self._ids), prompt + config.max_new_tokens)
+        self.ids = asker.family.question_ids(text)
+        self._room = max(len(self.ids), prompt + config.max_new_tokens)
 
     @property
     def size(self) -> int:
@@ -82,13 +93,14 @@ class Asking:
         return self._asker.similarity(self.text, self.candidates)
 
     def scan(self, form: QueryForm) -> Tensor:
-        scores = self._pass(Internal(Top.of(self)), form).scores
-        return torch.stack([scores[layer].cpu() for layer in sorted(scores)])[:, : len(self.candidates)]
+        one = self._pass(Internal(Top.of(self)), form)
+        self._asker.read([self.ids], [one])
+        return torch.stack([one.scores[layer].cpu() for layer in sorted(one.scores)])[:, : len(self.candidates)]
 
-    def read(self, frames: Sequence[int] | None) -> QuestionPass:
-        """Read the given frames, or those that the retriever picks.
+    def choose(self, frames: Sequence[int] | None) -> QuestionPass:
+        """Return the pass that will read the given frames, or those that the retriever picks.
 
-        Raises `ConfigError` for frames that are out of reach, `DamagedError` for those that cannot be read.
+        Raises `ConfigError` for frames that are out of reach.
         """
         if frames is None:
             retriever = find(self.config.retriever)(self)
@@ -99,18 +111,15 @@ class Asking:
         return self._pass(given, self.config.query, by="given")
 
     def _pass(self, retriever: Retriever, form: QueryForm, by: str = "") -> QuestionPass:
-        asker = self._asker
-        asked = QuestionPass(
-            asker.memory,
+        return QuestionPass(
+            self._asker.memory,
             retriever,
             visible=self._visible,
             recent=len(self._visible) - len(self.candidates),
             room=self._room,
-            scoring=Scoring(parts_of(form, asker.family.tokenizer, self._ids), self._drifting),
+            scoring=Scoring(parts_of(form, self._asker.family.tokenizer, self.ids), self._drifting),
             by=": ".join(filter(None, (by, getattr(retriever, "decision", "")))),
         )
-        run(asker.decoder, asked, input_ids=torch.tensor([self._ids], device=asker.family.device))
-        return asked
 
     @cached_property
     def _drifting(self) -> Tensor | None:

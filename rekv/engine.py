@@ -18,20 +18,19 @@ import torch
 from torch import nn
 
 from rekv import models
+from rekv.answering import Times, answer, transcript
 from rekv.asking import Asker
 from rekv.attention.hook import run
 from rekv.attention.passes import AnswerPass, EncodePass, QuestionPass
 from rekv.attention.probe import probe
-from rekv.core import Answer, AskConfig, EncodeConfig, Frame, Image, Retrieval, StorageConfig, Timings
-from rekv.decoding import FirstToken, Transcript, decode, end_ids
+from rekv.core import Answer, AskConfig, EncodeConfig, Frame, Image, StorageConfig
+from rekv.decoding import Transcript, decode, decode_together
 from rekv.distinct import Distinct
 from rekv.errors import ConfigError
-from rekv.evidence import evidence
 from rekv.memory.memory import Memory
 from rekv.models.base import VideoLM
 from rekv.models.dual import DualEncoder, load_dual
 from rekv.retrieval.embeddings import FrameEmbeddings
-from rekv.retrieval.scoring import margin
 from rekv.store.commit import FrameNote
 from rekv.store.fingerprint import Fingerprint, fingerprint
 from rekv.store.keeper import Keeper
@@ -184,20 +183,58 @@ class Session:
         with self.model.turns.take() as turn:
             started = perf_counter()
             prompt = self._prompt(question, choices)
-            asked, warnings = self._asker.retrieve(question, len(prompt), frames, config)
+            (asked,), warnings = self._asker.retrieve([(question, len(prompt))], frames, config)
             retrieved = perf_counter()
-            family = self.model.family
-            ends = end_ids(family.hf, family.tokenizer)
-            transcript = Transcript(family.tokenizer, ends, config.stop, on_text, cancelled, turn.end)
-            if choices:
-                transcript.letters = FirstToken(family.letter_ids(len(choices)))
-            self._decode(asked, prompt, config, transcript)
-        done = perf_counter()
-        first = transcript.first_token_at
-        timings = Timings(
-            started - begun, retrieved - started, asked.reads.seconds, first - retrieved, done - first, done - begun
-        )
-        return self._answer(question, asked, transcript, timings, warnings, config)
+            said = transcript(self.model.family, config, on_text, cancelled, turn.end, letters=len(choices))
+            self._decode(asked, prompt, config, said)
+        times = Times(begun, started, retrieved)
+        return self._answer(question, asked, said, times, warnings=warnings, config=config)
+
+    @torch.inference_mode()
+    def ask_many(
+        self,
+        questions: Sequence[str],
+        *,
+        choices: Sequence[Sequence[str]] = (),
+        cancelled: Callable[[], bool] | None = None,
+        together: int = 16,
+        **settings: Any,
+    ) -> list[Answer]:
+        """Answer several questions about the stream so far: what `ask` would, in less time.
+
+        `choices` has those of each question, if any do. Up to `together` questions share their forward passes, and need
+        room for the frames that each reads. An answer's times are those of all that it was computed with. The rest is
+        as in `ask`.
+        """
+        config = self.model.family.ask_config.but(**settings)
+        if choices and len(choices) != len(questions):
+            raise ConfigError(f"there are {len(questions)} questions and choices for {len(choices)}")
+        if together < 1:
+            raise ConfigError(f"together is {together}; it must be at least 1 (questions)")
+        options = list(choices) or [()] * len(questions)
+        prompts = [self._prompt(*one) for one in zip(questions, options, strict=True)]
+        answers: list[Answer] = []
+        for first in range(0, len(questions), together):
+            part = slice(first, first + together)
+            some, their = questions[part], prompts[part]
+            begun = perf_counter()
+            with self.model.turns.take() as turn:
+                started = perf_counter()
+                lengths = [len(prompt) for prompt in their]
+                asked, warnings = self._asker.retrieve(list(zip(some, lengths, strict=True)), None, config)
+                retrieved = perf_counter()
+                said = [
+                    transcript(self.model.family, config, None, cancelled, letters=len(own)) for own in options[part]
+                ]
+                said[-1].on_first_token = turn.end  # one forward pass gives all first tokens: the last ends the turn
+                passes = [AnswerPass(self.memory, one.contexts) for one in asked]
+                decode_together(self.model.family.hf, their, passes, config, said)
+            times = Times(begun, started, retrieved)
+            answers += [
+                self._answer(*one, times, warnings=warnings, config=config)
+                for one in zip(some, asked, said, strict=True)
+            ]
+        return answers
 
     def fit(self, image: Image) -> None:
         """Choose the size of frames for pictures like this one, while the session has none.
@@ -366,35 +403,5 @@ class Session:
         windowed = AnswerPass(self.memory, asked.contexts) if outgrows else None
         decode(self.model.family.hf, prompt, asked.contexts, asked.bound, config, transcript, windowed)
 
-    def _answer(
-        self,
-        question: str,
-        asked: QuestionPass,
-        transcript: Transcript,
-        timings: Timings,
-        warnings: Sequence[str],
-        config: AskConfig,
-    ) -> Answer:
-        layers = sorted(asked.picks)
-        retrieval = Retrieval(
-            tuple(asked.picks[i] for i in layers),
-            torch.stack([asked.scores[i].cpu() for i in layers]),
-            asked.visible,
-            asked.by,
-        )
-        lead = margin(retrieval.scores)
-        return Answer(
-            question=question,
-            text=transcript.text,
-            evidence=evidence(retrieval, self.memory.table, 1 / self.config.sample_fps, config.at),
-            retrieval=retrieval,
-            token_ids=tuple(transcript.ids),
-            finish_reason=transcript.reason,
-            timings=timings,
-            reads=asked.reads.by_tier(),
-            frames_seen=len(asked.visible),
-            warnings=tuple(warnings),
-            choice_logprobs=transcript.letters.logprobs if transcript.letters else (),
-            margin=lead,
-            stands_out=lead is None or lead >= config.min_margin,
-        )
+    def _answer(self, question: str, asked: QuestionPass, said: Transcript, times: Times, **more: Any) -> Answer:
+        return answer(question, asked, said, times, self.memory.table, 1 / self.config.sample_fps, **more)
