@@ -2,7 +2,7 @@
 
     python benchmarks/ask_many.py --json ask-many.json
 
-The built-in model and a needle stream of 600 frames; both ways in turns, rates are medians, and the ratio is that of the
+The built-in model and a needle stream of 600 frames; both ways in turns, rates are medians, the ratio is that of the
 pairs.
 """
 

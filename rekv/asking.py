@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from rekv.attention.hook import run
-from rekv.attention.passes import QuestionPass, Together
+from rekv.attention.passes import QuestionPass
+from rekv.attention.together import side_by_side
 from rekv.core import AskConfig, QueryForm
 from rekv.errors import DamagedError, StoreError
 from rekv.memory.memory import Memory
@@ -63,8 +64,12 @@ class Asker:
 
     def read(self, ids: Sequence[Sequence[int]], passes: Sequence[QuestionPass]) -> None:
         """Run questions through the model. Raises `DamagedError` if frames cannot be read."""
-        together = passes[0] if len(passes) == 1 else Together(passes, [len(own) for own in ids])
         tokens = torch.tensor([[token for own in ids for token in own]], device=self.family.device)
+        if len(passes) == 1:
+            run(self.decoder, passes[0], input_ids=tokens)
+            return
+        together = side_by_side(passes)
+        together.tokens = [len(own) for own in ids]
         run(self.decoder, together, input_ids=tokens)
 
 

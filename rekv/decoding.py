@@ -22,8 +22,9 @@ from transformers import (
 )
 
 from rekv.attention.devices import input_device
-from rekv.attention.hook import run
-from rekv.attention.passes import AnswerPass, Together
+from rekv.attention.hook import AttentionPass, run
+from rekv.attention.passes import AnswerPass
+from rekv.attention.together import Together
 from rekv.core import AskConfig, FinishReason
 from rekv.memory.context import ContextLayer
 
@@ -188,22 +189,21 @@ def decode_together(
     device = _device(model)
     processors = [_processors(ask, device, transcript) for transcript in transcripts]
     new = [list(prompt) for prompt in prompts]
-    going = list(range(len(prompts)))
-    while going:
-        lengths = [len(new[i]) for i in going]
-        ids = torch.tensor([[token for i in going for token in new[i]]], device=device)
-        last = torch.tensor(lengths, device=device).cumsum(0) - 1
-        attention = Together([passes[i] for i in going], lengths)
+    together = Together(passes)
+    attention: AttentionPass = together if len(passes) > 1 else passes[0]
+    while any(new):
+        together.tokens = [len(own) for own in new]
+        going = [i for i, own in enumerate(new) if own]
+        ids = torch.tensor([[token for own in new for token in own]], device=device)
+        last = torch.tensor([len(new[i]) for i in going], device=device).cumsum(0) - 1
         logits = run(model, attention, input_ids=ids, logits_to_keep=last).logits[0].float()
         rows = zip(going, logits.split(1), strict=True)
         chosen = torch.cat([processors[i](ids, row) for i, row in rows]).argmax(-1)  # type: ignore[arg-type]
-        over = set()
         for i, token in zip(going, chosen.tolist(), strict=True):
             new[i] = [token]
             if transcripts[i].take(token) or len(transcripts[i].ids) == ask.max_new_tokens:
                 transcripts[i].finish()
-                over.add(i)
-        going = [i for i in going if i not in over]
+                new[i] = []
 
 
 def _device(model: PreTrainedModel) -> torch.device:

@@ -227,7 +227,7 @@ class Session:
                     transcript(self.model.family, config, None, cancelled, letters=len(own)) for own in options[part]
                 ]
                 said[-1].on_first_token = turn.end  # one forward pass gives all first tokens: the last ends the turn
-                passes = [AnswerPass(self.memory, one.contexts) for one in asked]
+                passes = [AnswerPass(self.memory, one.contexts, one.shelf) for one in asked]
                 decode_together(self.model.family.hf, their, passes, config, said)
             times = Times(begun, started, retrieved)
             answers += [

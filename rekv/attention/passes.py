@@ -8,10 +8,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from rekv.attention.hook import AttentionPass
 from rekv.attention.kernels import window_attention
 from rekv.attention.rotary import rotate
-from rekv.memory.context import ContextLayer
+from rekv.memory.context import ContextLayer, Shelf
 from rekv.memory.memory import LayerMemory, Memory
 from rekv.memory.reads import Reads
 from rekv.retrieval.base import Retriever
@@ -72,7 +71,7 @@ class QuestionPass:
         by: str = "",
     ) -> None:
         """Score the `visible` frames, retrieve among all but the newest `recent`, add these; leave `room` tokens."""
-        self._memory = memory
+        self.memory = memory
         self.by = by  # who picks, in words
         self._retriever = retriever
         self._scoring = scoring or Scoring()
@@ -86,24 +85,38 @@ class QuestionPass:
         self.contexts: dict[int, ContextLayer] = {}
         self.picks: dict[int, tuple[int, ...]] = {}
         self.scores: dict[int, Tensor] = {}
+        self.slots = memory.n_init + most * memory.tokens_per_frame + room  # of a context, at most
+        self.shelf: tuple[Shelf, int] | None = None  # and the row on it, if other questions are asked together
         self.reads = Reads()
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
-        state = self._memory.layers[layer]
+        return attend_context(self.memory, layer, self.context(layer, query), query, key, value, scale)
+
+    def context(self, layer: int, query: Tensor) -> ContextLayer:
+        """Retrieve, and put the layer's context together."""
+        state = self.memory.layers[layer]
         scores = self.scores[layer] = self._scoring(state.index, query, self._rows, self._kept)
         picked = self._retriever.pick(layer, scores[: len(self._candidates)], self._candidates)
         frames = (*picked, *(f for f in self._recent if f not in picked))
         self.picks[layer] = frames
-        context = self.contexts[layer] = self._gather(state, frames)
-        return _attend_context(self._memory, state, context, query, key, value, scale)
+        self.contexts[layer] = self._gather(layer, state, frames)
+        return self.contexts[layer]
 
-    def _gather(self, state: LayerMemory, frames: Sequence[int]) -> ContextLayer:
+    def keep(self, context: ContextLayer, tokens: int) -> None:
+        """Nothing of the question."""
+
+    def _gather(self, layer: int, state: LayerMemory, frames: Sequence[int]) -> ContextLayer:
         """[sink | blocks], rotated as if they followed each other, such that they end at `bound` in every layer."""
-        memory = self._memory
+        memory = self.memory
         _, kv_heads, block, dim = state.blocks.shape
         init, n = memory.n_init, len(frames)
         tokens = init + n * block
-        context = ContextLayer(kv_heads, tokens, self._room, self.bound - tokens, dim, state.dtype, state.device)
+        place = None
+        if self.shelf is not None:
+            shelf, row = self.shelf
+            place = shelf.place(layer, row, kv_heads, dim, state.dtype, state.device)
+        offset = self.bound - tokens
+        context = ContextLayer(kv_heads, tokens, self._room, offset, dim, state.dtype, state.device, place)
         angles = memory.positions.context(n, self.bound, state.device)
         keys, values = context.slots(0, init)
         rotate(state.sink_keys, angles[:init], keys)
@@ -119,40 +132,33 @@ class QuestionPass:
 class AnswerPass:
     """Prompt and answer tokens continue a context under the window + sink rule, and are kept.
 
-    Only used where the context outgrows `n_local`; otherwise the rule is plain causal attention, and transformers'
-    own `generate()` continues the context.
+    Only used where the context outgrows `n_local`, or several are continued together; otherwise the rule is plain
+    causal attention, and transformers' own `generate()` continues the context.
     """
 
-    def __init__(self, memory: Memory, contexts: dict[int, ContextLayer]) -> None:
-        self._memory = memory
+    def __init__(
+        self, memory: Memory, contexts: dict[int, ContextLayer], shelf: tuple[Shelf, int] | None = None
+    ) -> None:
+        self.memory = memory
+        self.shelf = shelf
         self._contexts = contexts
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
-        context = self._contexts[layer]
-        out = _attend_context(self._memory, self._memory.layers[layer], context, query, key, value, scale)
-        context.extend(context.length + key.shape[1])
+        context = self.context(layer, query)
+        out = attend_context(self.memory, layer, context, query, key, value, scale)
+        self.keep(context, key.shape[1])
         return out
 
+    def context(self, layer: int, query: Tensor) -> ContextLayer:
+        return self._contexts[layer]
 
-class Together:
-    """Several passes run as one: the tokens of each are neighbours, and attend as they would alone.
-
-    What a model computes for each token by itself, most of its work, is then done once for all.
-    """
-
-    def __init__(self, passes: Sequence[AttentionPass], tokens: Sequence[int]) -> None:
-        """`tokens`: how many of them each pass has."""
-        self._passes = passes
-        self._tokens = list(tokens)
-
-    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
-        parts = zip(self._passes, *(torch.split(x, self._tokens, 1) for x in (query, key, value)), strict=True)
-        return torch.cat([own.attend(layer, q, k, v, scale) for own, q, k, v in parts])
+    def keep(self, context: ContextLayer, tokens: int) -> None:
+        context.extend(context.length + tokens)
 
 
-def _attend_context(
+def attend_context(
     memory: Memory,
-    state: LayerMemory,
+    layer: int,
     context: ContextLayer,
     query: Tensor,
     key: Tensor,
@@ -167,5 +173,5 @@ def _attend_context(
     rotate(key, angles, keys)
     values.copy_(value)
     sinks = (torch.arange(start, end) - memory.n_local + 1).clamp_(0, memory.n_init)
-    sink = state.sink(query, sinks, text=True)
+    sink = memory.layers[layer].sink(query, sinks, text=True)
     return window_attention(rotate(query, angles), *context.upto(end), memory.n_local, scale, sink)

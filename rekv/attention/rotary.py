@@ -1,5 +1,6 @@
 """Rotary position embedding at positions we choose, in fp32, from the model's own rotary module."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -25,6 +26,11 @@ class Angles:
         """Split the position axis, e.g. (frames, tokens)."""
         dim = self.cos.shape[-1]
         return Angles(self.cos.view(*shape, dim), self.sin.view(*shape, dim), self.interleaved)
+
+
+def join(parts: Sequence[Angles]) -> Angles:
+    """The angles of all parts, one after the other."""
+    return Angles(torch.cat([p.cos for p in parts]), torch.cat([p.sin for p in parts]), parts[0].interleaved)
 
 
 class Rotary:

@@ -1,5 +1,6 @@
 """What one question reads in one layer, as a layer of a stock transformers cache."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -26,13 +27,15 @@ class ContextLayer(DynamicLayer):  # type: ignore[no-untyped-call]
         head_dim: int,
         dtype: torch.dtype,
         device: torch.device,
+        place: Sequence[Tensor] | None = None,
     ) -> None:
+        """In buffers of its own, or in its `place` on a shelf."""
         super().__init__()  # type: ignore[no-untyped-call]
         self.offset = offset
         self.length = tokens
-        self._buffers = tuple(
-            torch.empty(1, kv_heads, tokens + room, head_dim, dtype=dtype, device=device) for _ in range(2)
-        )
+        if place is None:
+            place = [torch.empty(1, kv_heads, tokens + room, head_dim, dtype=dtype, device=device) for _ in range(2)]
+        self._buffers = tuple(place)
         self.dtype, self.device, self.is_initialized = dtype, device, True
         self._show()
 
@@ -70,3 +73,22 @@ class ContextLayer(DynamicLayer):  # type: ignore[no-untyped-call]
 
     def _show(self) -> None:
         self.keys, self.values = (x[:, :, : self.length] for x in self._buffers)
+
+
+class Shelf:
+    """The contexts of several questions side by side: one pair of buffers per layer, a row of them per question."""
+
+    def __init__(self, rows: int, slots: int) -> None:
+        self._rows, self._slots = rows, slots
+        self.layers: dict[int, tuple[Tensor, Tensor]] = {}  # keys, values (rows, kv_heads, slots, head_dim)
+
+    def place(
+        self, layer: int, row: int, kv_heads: int, head_dim: int, dtype: torch.dtype, device: torch.device
+    ) -> list[Tensor]:
+        """Keys and values of a row, (1, kv_heads, slots, head_dim)."""
+        if layer not in self.layers:
+            # Slots that have no token yet are attended to with weight 0, which does not undo what is not a number.
+            shape = (self._rows, kv_heads, self._slots, head_dim)
+            keys, values = (torch.zeros(shape, dtype=dtype, device=device) for _ in range(2))
+            self.layers[layer] = keys, values
+        return [x[row : row + 1] for x in self.layers[layer]]
