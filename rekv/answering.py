@@ -8,6 +8,7 @@ import torch
 from rekv.attention.passes import QuestionPass
 from rekv.core import Answer, AskConfig, Retrieval, Timings
 from rekv.decoding import FirstToken, Transcript, end_ids
+from rekv.errors import ConfigError
 from rekv.evidence import evidence
 from rekv.memory.frames import FrameTable
 from rekv.models.base import VideoLM
@@ -32,6 +33,15 @@ class Times:
             decode=done - first,
             total=done - self.begun,
         )
+
+
+def prompt_of(family: VideoLM, question: str, choices: Sequence[str] = ()) -> list[int]:
+    """Return the tokens that follow the frames. Raises `ConfigError` for what is no question."""
+    if not question.strip():
+        raise ConfigError("the question is empty")
+    if any("\ud800" <= c <= "\udfff" for c in question):
+        raise ConfigError("the question is not valid text: it holds half a character (a lone surrogate)")
+    return family.prompt_ids(question, choices)
 
 
 def transcript(

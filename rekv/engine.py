@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from rekv import models
-from rekv.answering import Times, answer, transcript
+from rekv.answering import Times, answer, prompt_of, transcript
 from rekv.asking import Asker
 from rekv.attention.hook import run
 from rekv.attention.passes import AnswerPass, EncodePass, QuestionPass
@@ -182,7 +182,7 @@ class Session:
         begun = perf_counter()
         with self.model.turns.take() as turn:
             started = perf_counter()
-            prompt = self._prompt(question, choices)
+            prompt = prompt_of(self.model.family, question, choices)
             (asked,), warnings = self._asker.retrieve([(question, len(prompt))], frames, config)
             retrieved = perf_counter()
             said = transcript(self.model.family, config, on_text, cancelled, turn.end, letters=len(choices))
@@ -212,7 +212,7 @@ class Session:
         if together < 1:
             raise ConfigError(f"together is {together}; it must be at least 1 (questions)")
         options = list(choices) or [()] * len(questions)
-        prompts = [self._prompt(*one) for one in zip(questions, options, strict=True)]
+        prompts = [prompt_of(self.model.family, *one) for one in zip(questions, options, strict=True)]
         answers: list[Answer] = []
         for first in range(0, len(questions), together):
             part = slice(first, first + together)
@@ -389,13 +389,6 @@ class Session:
         run(self.model.decoder, EncodePass(memory, n), **inputs)
 
     # -- ask, step by step -------------------------------------------------------------------------------------
-
-    def _prompt(self, question: str, choices: Sequence[str]) -> list[int]:
-        if not question.strip():
-            raise ConfigError("the question is empty")
-        if any("\ud800" <= c <= "\udfff" for c in question):
-            raise ConfigError("the question is not valid text: it holds half a character (a lone surrogate)")
-        return self.model.family.prompt_ids(question, choices)
 
     def _decode(self, asked: QuestionPass, prompt: Sequence[int], config: AskConfig, transcript: Transcript) -> None:
         longest = max(context.length for context in asked.contexts.values())

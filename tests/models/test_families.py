@@ -156,7 +156,7 @@ def test_generate_equals_our_own_loop(model: Model) -> None:
     _, *generated = hidden
     assert {len(layer) for layer in answer.retrieval.frames} == {3}
     config, prompt = AskConfig(**settings), model.family.prompt_ids(QUESTION)
-    asked, _ = session._asker.retrieve(QUESTION, len(prompt), None, config)
+    (asked,), _ = session._asker.retrieve([(QUESTION, len(prompt))], None, config)
     transcript = Transcript(model.family.tokenizer, frozenset(), (), None, None, lambda: None)
     windowed = AnswerPass(session.memory, asked.contexts)
     with hidden_states(model.decoder) as hidden:
@@ -177,3 +177,14 @@ def test_resume_through_the_store(model: Model, folder: Path, tmp_path: Path) ->
     assert answer.token_ids == expected.token_ids
     assert answer.retrieval.frames == expected.retrieval.frames
     torch.testing.assert_close(answer.retrieval.scores, expected.retrieval.scores, atol=TOLERANCE, rtol=1e-5)
+
+
+def test_questions_together_are_answered_as_alone(model: Model) -> None:
+    session = model.session(n_local=ENDLESS, frames_per_call=4)
+    session.append(pictures(12))
+    questions = [QUESTION, "how many", "what is the color of it now"]
+    settings: dict[str, Any] = {"retrieve_size": 3, "max_new_tokens": 6}
+    alone = [session.ask(question, **settings) for question in questions]
+    together = session.ask_many(questions, **settings)
+    assert [answer.token_ids for answer in together] == [answer.token_ids for answer in alone]
+    assert [answer.retrieval.frames for answer in together] == [answer.retrieval.frames for answer in alone]

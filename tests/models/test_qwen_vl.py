@@ -303,7 +303,7 @@ def test_generate_equals_our_own_loop(model: Model) -> None:
     _, *generated = hidden
     assert {len(layer) for layer in answer.retrieval.frames} == {3}
     config, prompt = AskConfig(**settings), model.family.prompt_ids(QUESTION)
-    asked, _ = session._asker.retrieve(QUESTION, len(prompt), None, config)
+    (asked,), _ = session._asker.retrieve([(QUESTION, len(prompt))], None, config)
     transcript = Transcript(model.family.tokenizer, frozenset(), (), None, None, lambda: None)
     windowed = AnswerPass(session.memory, asked.contexts)
     with hidden_states(model.decoder) as hidden:
@@ -552,3 +552,14 @@ def test_a_tokenizer_without_the_marks_is_refused(folder: Path, tmp_path: Path) 
     tokenizer(copy, SPECIAL[:2], template=TEMPLATE.replace("SYSTEM", "false"))
     with pytest.raises(ModelError, match=r"does not know <\|vision_start"):
         load(copy, device="cpu")
+
+
+def test_questions_together_are_answered_as_alone(model: Model) -> None:
+    session = session_of(model)
+    session.append(pictures(11))
+    questions = [QUESTION, "how many", "what is the color of it now"]
+    settings: dict[str, Any] = {"retrieve_size": 3, "max_new_tokens": 6}
+    alone = [session.ask(question, **settings) for question in questions]
+    together = session.ask_many(questions, **settings)
+    assert [answer.token_ids for answer in together] == [answer.token_ids for answer in alone]
+    assert [answer.retrieval.frames for answer in together] == [answer.retrieval.frames for answer in alone]
