@@ -172,13 +172,17 @@ def eval_(
     judge = _judge(judge_model, judge_url, judge_prompt, judge_workers)
     grid = Grid(datasets, retrievers or ("internal",), sizes or (None,), chunks or (1,), **settings)
     runs: list[Run] = []
-    with Interrupt() as interrupt:
-        for name in models or ("tiny",):
-            if only_eval:
-                runs += _finished(grid, name, out)
-            else:
-                plan = Plan(data, out, ram, fresh)
-                runs += _made(grid, name, plan, console, interrupt, device=device, dtype=dtype)
+    try:
+        with Interrupt() as interrupt:
+            for name in models or ("tiny",):
+                if only_eval:
+                    runs += _finished(grid, name, out)
+                else:
+                    plan = Plan(data, out, ram, fresh)
+                    runs += _made(grid, name, plan, console, interrupt, device=device, dtype=dtype)
+    except KeyboardInterrupt:
+        notes().print("Interrupted. What was answered is kept; the same command goes on from there.", style="yellow")
+        raise SystemExit(130) from None
     for run in runs:
         _judged(run, judge, console)
     _report(runs, console)

@@ -2,8 +2,10 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from rekv.errors import ConfigError
+from rekv.evaluation.report import label
 from rekv.evaluation.summary import Summary
 
 try:
@@ -15,6 +17,8 @@ except ImportError as error:
 
 # Okabe and Ito's, told apart by everyone.
 _COLORS = ("#d55e00", "#009e73", "#0072b2", "#56b4e9", "#cc79a7", "#e69f00", "#f0e442", "#000000", "#999999")
+_BESIDE: dict[str, Any] = {"frameon": False, "loc": "center left", "bbox_to_anchor": (1, 0.5)}
+_ASIDE = 0.05  # octaves between lines
 
 _Line = tuple[str, str, str]  # model, data set, retriever
 
@@ -43,7 +47,7 @@ def draw(found: Sequence[Summary], folder: Path) -> list[Path]:
 
 
 def _figure(title: str) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(6.4, 4.2), layout="constrained")
+    figure = Figure(figsize=(7.2, 4.2), layout="constrained")
     axes = figure.subplots()
     axes.set_title(title, loc="left", fontsize=10)
     return figure, axes
@@ -53,7 +57,7 @@ def _lines(found: Sequence[Summary]) -> dict[_Line, list[Summary]]:
     lines: dict[_Line, list[Summary]] = {}
     for s in sorted(found, key=lambda s: s.run.cell.retrieve_size):
         cell = s.run.cell
-        if cell.chunk_size == 1:
+        if cell.chunk_size == 1 and cell.retrieve_size:
             lines.setdefault((cell.model, cell.dataset, cell.retriever), []).append(s)
     return lines
 
@@ -70,21 +74,25 @@ def _against_frames(found: Sequence[Summary]) -> Figure | None:
         return None
     figure, axes = _figure(_title(found))
     models = {model for model, _, _ in lines}
-    for color, ((model, _, retriever), points) in zip(_cycle(len(lines)), lines.items(), strict=True):
+    for i, (color, ((model, _, retriever), points)) in enumerate(zip(_cycle(len(lines)), lines.items(), strict=True)):
         estimates = [point.score for point in points if point.score is not None]
-        sizes = [point.run.cell.retrieve_size for point in points]
+        aside = 2 ** (_ASIDE * (i - (len(lines) - 1) / 2))  # so that intervals do not hide each other
+        sizes = [point.run.cell.retrieve_size * aside for point in points]
         means = [100 * estimate.mean for estimate in estimates]
         below = [100 * (estimate.mean - estimate.low) for estimate in estimates]
         above = [100 * (estimate.high - estimate.mean) for estimate in estimates]
         name = retriever if len(models) == 1 else f"{model}, {retriever}"
         axes.errorbar(sizes, means, (below, above), marker="o", capsize=2, color=color, label=name, linewidth=1.3)
+    for s in found:
+        if not s.run.cell.retrieve_size and s.score is not None:  # it reads everything
+            axes.axhline(100 * s.score.mean, color="#999999", linestyle="--", linewidth=1, label=label(s.run.cell))
     axes.set_xlabel("frames read")
     axes.set_ylabel("score (%)")
     axes.set_xscale("log", base=2)
-    ticks = sorted({s.run.cell.retrieve_size for s in found})
+    ticks = sorted({s.run.cell.retrieve_size for line in lines.values() for s in line})
     axes.set_xticks(ticks, [str(tick) for tick in ticks])
     axes.minorticks_off()
-    axes.legend(frameon=False)
+    axes.legend(**_BESIDE)
     return figure
 
 
@@ -103,7 +111,7 @@ def _scatter(found: Sequence[Summary], what: str, cost: Callable[[Summary], floa
             axes.annotate(str(s.run.cell.retrieve_size), (x, 100 * y), (4, 3), textcoords="offset points", fontsize=7)
     axes.set_xlabel(what)
     axes.set_ylabel("score (%)")
-    axes.legend(frameon=False, title="numbers: frames read", title_fontsize=7)
+    axes.legend(**_BESIDE, title="numbers: frames read", title_fontsize=7)
     return figure
 
 

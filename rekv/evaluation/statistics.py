@@ -44,15 +44,14 @@ Values = Sequence[tuple[str, float]]  # (video, value)
 def share(values: Values) -> Estimate:
     """The mean of values in 0..1: Wilson's interval, with as many questions as the clusters leave independent.
 
-    If all values are equal, their spread says nothing, and the number of videos is taken for it.
+    If all videos are alike, their spread says nothing, and each counts as one question.
     """
     n, clusters = len(values), len({video for video, _ in values})
     mean = fmean(value for _, value in values)
     spread = _standard_error(values) if clusters > 1 else None
-    independent: float = clusters
+    independent, z = float(clusters), _Z
     if spread:
-        independent = min(float(n), max(mean * (1 - mean) / spread**2, 1.0))
-    z = t_quantile(clusters - 1) if clusters > 1 else _Z
+        independent, z = min(float(n), max(mean * (1 - mean) / spread**2, 1.0)), t_quantile(clusters - 1)
     weight = z * z / independent
     centre = (mean + weight / 2) / (1 + weight)
     reach = z * sqrt(mean * (1 - mean) / independent + weight / (4 * independent)) / (1 + weight)

@@ -7,11 +7,13 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from rekv.evaluation.unit import answer
 from tests.evaluation.conftest import Run, annotate, noise
 from tests.evaluation.judging import honest, serving
 
@@ -189,6 +191,19 @@ def test_the_published_command_line(here: Path, run: Run) -> None:
     assert head["cell"]["n_local"] == 512
     assert [question["seen"] for question in first["questions"]] == [2, 4, 6]
     assert second["error"].startswith("VideoError")
+
+
+def test_an_interrupted_evaluation_says_that_it_goes_on(here: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped(model: Any, works: Any, progress: Any) -> Iterator[Any]:
+        yield answer(model, works[0])
+        raise KeyboardInterrupt
+
+    write_streaming(here)
+    monkeypatch.setattr("rekv.evaluation.runner.in_process", stopped)
+    result = run("eval", "--dataset", "rvs_ego", "--retrieve-size", 4)
+    assert result.exit_code == 130
+    assert "the same command goes on" in result.stderr
+    assert len(lines(here / "results/tiny/rvs_ego/4-1.0/results.jsonl")) == 2
 
 
 def test_answers_are_judged_over_http(here: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

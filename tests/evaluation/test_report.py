@@ -216,6 +216,7 @@ def test_plots(tmp_path: Path) -> None:
         for size in (4, 8)
         for chunk in (1, 2)
     ]
+    found.append(summarize(example(tmp_path / "full", retriever="full", retrieve_size=0)))
     written = {path.name for path in draw(found, tmp_path / "plots")}
     assert written == {
         "qaego4d-frames.png",
