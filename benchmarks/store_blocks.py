@@ -73,6 +73,9 @@ class RandomBlocks:
     def blocks_of(self, layer: int, frames: range) -> Sequence[Tensor]:
         return [self._blocks[layer][run] for run in _runs(frames)]
 
+    def masks_of(self, layer: int, frames: range) -> None:
+        """No policy chooses among tokens."""
+
     def representatives_of(self, layer: int, frames: range) -> Tensor:
         return torch.cat([self._index[run] for run in _runs(frames)])
 

@@ -3,8 +3,10 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import torch
+
 from rekv.attention.passes import QuestionPass
-from rekv.core import Answer, AskConfig, Retrieval, Timings, Turn
+from rekv.core import Answer, AskConfig, Retrieval, Timings
 from rekv.decoding import FirstToken, Transcript, end_ids
 from rekv.errors import ConfigError
 from rekv.evidence import evidence
@@ -33,13 +35,13 @@ class Times:
         )
 
 
-def prompt_of(family: VideoLM, question: str, choices: Sequence[str] = (), history: Sequence[Turn] = ()) -> list[int]:
+def prompt_of(family: VideoLM, question: str, choices: Sequence[str] = ()) -> list[int]:
     """Return the tokens that follow the frames. Raises `ConfigError` for what is no question."""
     if not question.strip():
         raise ConfigError("the question is empty")
     if any("\ud800" <= c <= "\udfff" for c in question):
         raise ConfigError("the question is not valid text: it holds half a character (a lone surrogate)")
-    return family.prompt_ids(question, choices, history)
+    return family.prompt_ids(question, choices)
 
 
 def transcript(
@@ -72,7 +74,7 @@ def answer(
     layers = sorted(asked.picks)
     retrieval = Retrieval(
         tuple(asked.picks[i] for i in layers),
-        asked.all_scores,
+        torch.stack([asked.scores[i].cpu() for i in layers]),
         asked.visible,
         asked.by,
     )

@@ -67,6 +67,7 @@ class EncodeConfig(_Config):
     )
     max_span: float = 10.0  # seconds that one frame may stand for its near-duplicates
     encoder: str | None = None  # dual encoder (SigLIP, CLIP) that embeds every frame besides; None = none does
+    policy: str | None = None  # what is kept of a frame for questions, such as "value-norm:0.5"; None = all (the paper)
 
     def __post_init__(self) -> None:
         _require(self.sample_fps > 0, "sample_fps", self.sample_fps, "above 0 (frames per second)")
@@ -210,7 +211,7 @@ class Span:
 class TierRead:
     """What a question read from one tier: "gpu", "ram" or "disk"."""
 
-    blocks: int = 0  # one frame in one layer each
+    blocks: int = 0  # one frame in one layer each; with a memory policy, pieces of a sixteenth of that
     bytes: int = 0  # as the model reads them, unpacked
     seconds: float = 0.0
 

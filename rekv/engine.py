@@ -23,7 +23,7 @@ from rekv.asking import Asker
 from rekv.attention.hook import run
 from rekv.attention.passes import AnswerPass, EncodePass, QuestionPass
 from rekv.attention.probe import probe
-from rekv.core import Answer, AskConfig, EncodeConfig, Frame, Image, StorageConfig, Turn
+from rekv.core import Answer, AskConfig, EncodeConfig, Frame, Image, StorageConfig
 from rekv.decoding import Transcript, decode, decode_together
 from rekv.distinct import Distinct
 from rekv.errors import ConfigError
@@ -113,10 +113,8 @@ class Session:
     def __init__(
         self, model: Model, config: EncodeConfig, storage: StorageConfig | None = None, keeper: Keeper | None = None
     ) -> None:
-        self.model = model
-        self.config = config
-        self.storage = storage or StorageConfig()
-        self.keeper = keeper
+        self.model, self.config = model, config
+        self.storage, self.keeper = storage or StorageConfig(), keeper
         self._writer = threading.Lock()
         self._reference: bytes | None = None  # what near-duplicates of the last frame are recognised by
         stored = keeper.meta if keeper is not None and keeper.exists else None
@@ -167,7 +165,6 @@ class Session:
         question: str,
         *,
         choices: Sequence[str] = (),
-        history: Sequence[Turn] = (),
         frames: Sequence[int] | None = None,
         on_text: Callable[[str], None] | None = None,
         cancelled: Callable[[], bool] | None = None,
@@ -175,21 +172,21 @@ class Session:
     ) -> Answer:
         """Answer a question about the stream so far.
 
-        `choices` asks in the paper's multiple-choice form, and measures how likely each letter is; `history` is the
-        conversation so far, oldest turn first: see `Asker.follow_up`; `frames` names frames to read instead of
-        retrieving; `on_text` receives the words as they come; `cancelled` is polled at every token. `settings` are
-        fields of `AskConfig`. Raises `ConfigError` for what cannot be asked.
+        `choices` asks in the paper's multiple-choice form, and measures how likely each letter is; `frames` names
+        frames to read instead of retrieving; `on_text` receives the words as they come; `cancelled` is polled at every
+        token. `settings` are fields of `AskConfig`. Raises `ConfigError` for what cannot be asked.
         """
         config = self.model.family.ask_config.but(**settings)
         begun = perf_counter()
         with self.model.turns.take() as turn:
             started = perf_counter()
-            prompt = prompt_of(self.model.family, question, choices, history)
-            asked, warnings = self._asker.follow_up((question, len(prompt)), history, frames, config)
+            prompt = prompt_of(self.model.family, question, choices)
+            (asked,), warnings = self._asker.retrieve([(question, len(prompt))], frames, config)
             retrieved = perf_counter()
             said = transcript(self.model.family, config, on_text, cancelled, turn.end, letters=len(choices))
             self._decode(asked, prompt, config, said)
-        return self._answer(question, asked, said, Times(begun, started, retrieved), warnings=warnings, config=config)
+        times = Times(begun, started, retrieved)
+        return self._answer(question, asked, said, times, warnings=warnings, config=config)
 
     @torch.inference_mode()
     def ask_many(
@@ -204,7 +201,8 @@ class Session:
         """Answer several questions about the stream so far: what `ask` would, in less time.
 
         `choices` has those of each question, if any do. Up to `together` questions share their forward passes, and need
-        room for the frames that each reads; an answer's times are those of all of them. The rest is as in `ask`.
+        room for the frames that each reads. An answer's times are those of all that it was computed with. The rest is
+        as in `ask`.
         """
         config = self.model.family.ask_config.but(**settings)
         if choices and len(choices) != len(questions):
@@ -366,13 +364,15 @@ class Session:
 
     def _begun(self, stored: SessionMeta | None) -> Memory:
         """A memory of the init prompt, without frames."""
+        config = stored.encode if stored else self.config
         memory = Memory(
             self.model.rotary,
             n_init=len(self._init_ids),
             tokens_per_frame=self.block.tokens,
-            n_local=(stored.encode if stored else self.config).n_local,
+            n_local=config.n_local,
             layout=self.block.layout,
             several=self._pictures > 1,
+            policy=config.policy,
         )
         memory.backing, memory.grid = self.keeper, self.block.grid
         if self.keeper is not None and stored is not None:

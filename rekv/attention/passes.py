@@ -11,7 +11,8 @@ from torch import Tensor
 from rekv.attention.kernels import window_attention
 from rekv.attention.rotary import rotate
 from rekv.memory.context import ContextLayer, Shelf
-from rekv.memory.memory import LayerMemory, Memory
+from rekv.memory.layer import LayerMemory
+from rekv.memory.memory import Memory
 from rekv.memory.reads import Reads
 from rekv.retrieval.base import Retriever
 from rekv.retrieval.scoring import Scoring
@@ -105,28 +106,33 @@ class QuestionPass:
     def keep(self, context: ContextLayer, tokens: int) -> None:
         """Nothing of the question."""
 
-    @property
-    def all_scores(self) -> Tensor:
-        """What every layer scored: (layers, visible), on the CPU."""
-        return torch.stack([self.scores[layer].cpu() for layer in sorted(self.scores)])
-
     def _gather(self, layer: int, state: LayerMemory, frames: Sequence[int]) -> ContextLayer:
-        """[sink | blocks], rotated as if they followed each other, such that they end at `bound` in every layer."""
-        memory = self.memory
+        """[sink | blocks], rotated as if they followed each other, such that they end at `bound` in every layer.
+
+        Of blocks that a policy has made smaller, what is kept: then layers differ in length.
+        """
+        memory, kept = self.memory, None
         _, kv_heads, block, dim = state.blocks.shape
         init, n = memory.n_init, len(frames)
-        tokens = init + n * block
+        if state.kept is None:
+            tokens, angles = init + n * block, memory.positions.context(n, self.bound, state.device)
+        else:
+            kept, places = state.kept.read(frames, self.reads)
+            tokens, angles = init + len(places), memory.positions.kept(places, n, self.bound, state.device)
         place = None
         if self.shelf is not None:
             shelf, row = self.shelf
             place = shelf.place(layer, row, kv_heads, dim, state.dtype, state.device)
         offset = self.bound - tokens
         context = ContextLayer(kv_heads, tokens, self._room, offset, dim, state.dtype, state.device, place)
-        angles = memory.positions.context(n, self.bound, state.device)
         keys, values = context.slots(0, init)
         rotate(state.sink_keys, angles[:init], keys)
         values.copy_(state.sink_values)
-        if n:
+        if kept is not None:
+            keys, values = context.slots(init, tokens - init)
+            rotate(kept[0], angles[init:], keys)
+            values.copy_(kept[1])
+        elif n:
             pairs = state.blocks.read(frames, self.reads)
             keys, values = (x.view(kv_heads, n, block, dim) for x in context.slots(init, n * block))
             rotate(pairs[:, 0].transpose(0, 1), angles[init:].view(n, block), keys)

@@ -35,6 +35,10 @@ class Positions:
         """The init prompt and so many blocks one after the other, such that the text that follows stands at `end`."""
         return self._rotary.angles(end - self.after(blocks), end, device)
 
+    def kept(self, places: Tensor, blocks: int, end: int, device: torch.device) -> Angles:
+        """The same, but of the blocks' tokens only those at `places` (n,), ascending from 0: one after the other."""
+        return self._rotary.angles(end - self._n_init - len(places), end, device)
+
     def text(self, start: int, end: int, device: torch.device) -> Angles:
         """Text at positions start..end-1, behind a context."""
         return self._rotary.angles(start, end, device)
@@ -83,6 +87,11 @@ class GridPositions(Positions):
         shift = (end - self.after(blocks),) * len(self._step)
         return self._angles(0, self._n_init + blocks * self._block, shift, device)
 
+    def kept(self, places: Tensor, blocks: int, end: int, device: torch.device) -> Angles:
+        # In time block after block, and in a block where it was: what was dropped leaves holes in height and width.
+        tokens = torch.cat((torch.arange(self._n_init), places + self._n_init))
+        return self._rotary.at(self._positions(tokens) + end - self.after(blocks), device)
+
     def far(self, device: torch.device, *, text: bool) -> Angles:
         # One axis says W - 1 tokens. Here that is where things stand when the window is full: what of the init prompt
         # is out of reach stays as far as it was then.
@@ -97,8 +106,10 @@ class GridPositions(Positions):
         return (blocks * self._step).floor().long()
 
     def _compute(self, start: int, end: int, shift: Shift, device: torch.device) -> Angles:
-        tokens = torch.arange(start, end)
+        return self._rotary.at(self._positions(torch.arange(start, end)) + torch.tensor(shift)[:, None], device)
+
+    def _positions(self, tokens: Tensor) -> Tensor:
+        """Where tokens (n,) of the stream stand: (axes, n)."""
         behind = (tokens - self._n_init).clamp_(0)
         frames = self._begin(behind // self._block) + self._layout.block[:, behind % self._block] + self._n_init
-        positions = torch.where(tokens < self._n_init, tokens, frames)
-        return self._rotary.at(positions + torch.tensor(shift)[:, None], device)
+        return torch.where(tokens < self._n_init, tokens, frames)

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     metavar="[LEVELS]",
     help="Leave out frames that differ by less from the last one read, in 8-bit levels; 8 without a number.",
 )
+@click.option("--policy", help="What to keep of a frame for questions, such as value-norm:0.5.  [default: all]")
 @click.option("--kv", type=click.Choice(["raw", "fp8", "int8", "int4", "auto"]), help="How to store keys and values.")
 @click.option("--ram", type=Size(), help="Memory for blocks and index, such as 4GiB.  [default: a quarter of RAM]")
 @click.option("--gpu-cache", type=Size(), help="GPU memory for blocks besides.  [default: 0]")
@@ -71,6 +72,7 @@ def ingest(
     frame_tokens: int | None,
     skip_duplicates: float | None,
     encoder: str | None,
+    policy: str | None,
     kv: str | None,
     as_json: bool,
     quiet: bool,
@@ -93,9 +95,13 @@ def ingest(
     from rekv.store.store import Store
 
     encode = given(sample_fps=sample_fps, n_local=n_local, frame_tokens=frame_tokens, skip_duplicates=skip_duplicates)
-    encode |= named_encoder(encoder)
+    encode |= named_encoder(encoder) | given(policy=policy)
     limits = given(**storage, kv=AUTO if kv == "auto" else kv)
     EncodeConfig().but(**encode)
+    if policy is not None:
+        from rekv.memory.policies import find
+
+        find(policy)  # before a model is loaded
     StorageConfig().but(**limits)
     sessions = Store(store)
     source = open_video(video, start=first, end=last)

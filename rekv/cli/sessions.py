@@ -113,6 +113,8 @@ def _lines(session: "SessionInfo") -> list[tuple[str, str]]:
     settings = [format_rate(encode.sample_fps), f"a window of {encode.n_local} tokens"]
     if encode.skip_duplicates is not None:
         settings.append(f"near-duplicates below {encode.skip_duplicates:g} levels left out")
+    if encode.policy is not None:
+        settings.append(f"of each frame what {encode.policy} keeps")
     lines = [
         ("session", session.name),
         ("folder", str(session.path)),

@@ -15,8 +15,8 @@ from rekv.memory.reads import Reads
 _AT_ONCE = 64 << 20  # bytes read into RAM before they are passed on
 
 
-class Backing(Protocol):
-    """Where blocks are kept when they leave RAM. Frames below `written` can be read from it."""
+class BlocksOnDisk(Protocol):
+    """Where blocks are when they leave RAM. Frames below `written` can be read from it."""
 
     @property
     def written(self) -> int: ...
@@ -24,11 +24,18 @@ class Backing(Protocol):
     def read(self, layer: int, frames: Sequence[int], rows: Sequence[memoryview]) -> None:
         """Fill the memory of one block per frame, (2, kv_heads, tokens, head_dim). Raises `DamagedError`."""
 
-    def index(self, layer: int, frames: Ints) -> Tensor:
-        """Representative keys (len(frames), kv_heads * head_dim) in fp32; anything for frames that are gone."""
-
     def wait_for_room(self) -> bool:
         """Return when `written` has grown; False if there is nothing left to write. Raises if writing fails."""
+
+
+class Backing(BlocksOnDisk, Protocol):
+    """A session on disk, as its memory reads it."""
+
+    def read_kept(self, layer: int, frames: Sequence[int]) -> Sequence[Tensor]:
+        """What a memory policy keeps of each block, (2, kv_heads, n, head_dim). Raises `DamagedError`."""
+
+    def index(self, layer: int, frames: Ints) -> Tensor:
+        """Representative keys (len(frames), kv_heads * head_dim) in fp32; anything for frames that are gone."""
 
 
 class Blocks:
@@ -47,7 +54,7 @@ class Blocks:
         device: torch.device,
         *,
         layer: int = 0,
-        backing: Backing | None = None,
+        backing: BlocksOnDisk | None = None,
     ) -> None:
         """`device` is the layer's; `dtype` that of the blocks, which may be another than the model's."""
         self.shape = (2, kv_heads, tokens, head_dim)
@@ -91,6 +98,15 @@ class Blocks:
         with self._on_copy_stream(staged):
             for memory, at in self.ram.runs(rows):
                 memory.copy_(staged[at], non_blocking=True)
+
+    def put(self, frames: Ints, blocks: Tensor) -> None:
+        """Store frames from blocks (len(frames), 2, kv_heads, tokens, head_dim) on the CPU."""
+        rows = self._place(frames)
+        if self.gpu is not None:
+            self.gpu.drop(frames)
+        self.synchronize()  # rows that are given away may still be on their way to the GPU
+        for memory, at in self.ram.runs(rows):
+            memory.copy_(blocks[at])
 
     def read(self, frames: Sequence[int], reads: Reads | None = None) -> Tensor:
         """Copy blocks to the layer's device: (len(frames), 2, kv_heads, tokens, head_dim), in the given order.

@@ -4,93 +4,27 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from rekv.attention.kernels import Sink
 from rekv.attention.positions import GridPositions, Layout, Positions
-from rekv.attention.rotary import Rotary, rotate
+from rekv.attention.rotary import Rotary
 from rekv.core import StorageConfig
 from rekv.errors import ConfigError, DamagedError, MemoryFullError
 from rekv.memory.blocks import Backing, Blocks
 from rekv.memory.frames import FrameTable
 from rekv.memory.heap import give_back
-from rekv.memory.index import Index
+from rekv.memory.kept import KeptBlocks, Masks
+from rekv.memory.layer import LayerMemory
+from rekv.memory.policies import find as find_policy
 from rekv.memory.window import Window
 
 logger = logging.getLogger(__name__)
 
-Present = Callable[[range], Sequence[int]]
-
 _SLIDES_PER_TRIM = 4
 _INDEX_PIECES = 64  # that the index grows by, at least, until it takes the whole budget
 _MIN_CALLS = 4  # encode calls whose blocks fit in the smallest RAM that is accepted
-
-
-class LayerMemory:
-    """Sink, window, blocks and index of one layer. Made from the first keys that the layer computes."""
-
-    def __init__(
-        self,
-        init_keys: Tensor,
-        init_values: Tensor,
-        positions: Positions,
-        blocks: Blocks,
-    ) -> None:
-        kv_heads, _, dim = init_keys.shape
-        self.dtype, self.device = init_keys.dtype, init_keys.device
-        self._positions = positions
-        self.sink_keys, self.sink_values = init_keys.clone(), init_values.clone()  # un-rotated
-        self._far_keys = {
-            text: rotate(self.sink_keys, positions.far(self.device, text=text).inverse()) for text in (False, True)
-        }
-        self.window = Window(kv_heads, dim, self.dtype, self.device)
-        self.blocks = blocks
-        self.index = Index(kv_heads, dim, self.device)
-
-    def sink(self, query: Tensor, counts: Tensor, *, text: bool = False) -> Sink | None:
-        """The init prompt as un-rotated queries, of frames or of text, see it from beyond the window.
-
-        None if no query does.
-        """
-        if int(counts.max()) == 0:
-            return None
-        return Sink(query, self._far_keys[text], self.sink_values, counts)
-
-    def make_room(self, tokens: int, seen: int, n_local: int, present: Present) -> None:
-        """Let the window take `tokens` more, the stream having `seen` tokens so far."""
-        limit = n_local + max(n_local // 2, tokens)
-        length = seen - self.window.first
-        if not self.window.reserve(length + tokens, limit, length):
-            self.restore_window(max(0, seen - n_local), seen, limit, present)
-
-    def restore_window(self, first: int, seen: int, slots: int, present: Present) -> None:
-        """Build the window anew, with tokens first..seen-1 at its front, from the sink and the blocks.
-
-        `present` names the frames to read for a range of them: another one for each that is gone.
-        """
-        _, kv_heads, block, dim = self.blocks.shape
-        window = Window(kv_heads, dim, self.dtype, self.device, first=first, slots=slots)
-        init = self.sink_keys.shape[1]
-        at = max(0, init - first)
-        if at:
-            self._put(window, 0, self.sink_keys[:, first:], self.sink_values[:, first:])
-        frame, skip = divmod(max(first - init, 0), block)
-        last, step = (seen - init) // block, self.blocks.ram.rows_per_slab
-        while frame < last:
-            pairs = self.blocks.read(present(range(frame, min(frame + step, last))))
-            keys, values = (pairs[:, i].transpose(0, 1).flatten(1, 2)[:, skip:] for i in range(2))
-            self._put(window, at, keys, values)
-            at, frame, skip = at + keys.shape[1], frame + len(pairs), 0
-        self.window = window
-
-    def _put(self, window: Window, slot: int, keys: Tensor, values: Tensor) -> None:
-        end = slot + keys.shape[1]
-        to_keys, to_values = window.slots(slot, end)
-        rotate(
-            keys, self._positions.window(window.first, window.first + slot, window.first + end, self.device), to_keys
-        )
-        to_values.copy_(values)
 
 
 class Memory:
@@ -109,8 +43,12 @@ class Memory:
         n_local: int,
         layout: Layout | None = None,
         several: bool = False,
+        policy: str | None = None,
     ) -> None:
-        """`layout` places frames of a model with several position axes; `several`: a frame may hold many pictures."""
+        """`layout` places frames of a model with several position axes; `several`: a frame may hold many pictures.
+
+        `policy` names what says which tokens of a frame are kept for questions; None: all are.
+        """
         if n_local < tokens_per_frame:
             raise ConfigError(
                 f"n_local is {n_local} tokens, less than one frame ({tokens_per_frame}); "
@@ -136,8 +74,11 @@ class Memory:
         self.block_dtype: torch.dtype | None = None  # None = the model's
         self.stored_sink: Sequence[tuple[Tensor, Tensor]] | None = None  # instead of what the layers compute
         self._several = several
+        self._policy = find_policy(policy)
+        self._released = 0  # frames below this one are not kept whole any more, if there is a policy
         self._storage = StorageConfig()
         self._slides = 0  # of the window, since the session was opened
+        self._whole = 0  # whole blocks that RAM has room for, if there is a policy
         self._least = 0  # frames that RAM has room for, whatever the index takes
 
     @property
@@ -162,16 +103,21 @@ class Memory:
 
     @property
     def bytes(self) -> int:
-        """Bytes of the visible blocks as computed, all layers."""
-        return len(self.table.there(range(self.frames))) * self.bytes_per_frame
+        """Bytes of what is kept of the visible blocks, as computed, all layers."""
+        there = self.table.there(range(self.frames))
+        if self._policy is None:
+            return len(there) * self.bytes_per_frame
+        return sum(layer.kept.bytes(there) for layer in self.layers.values() if layer.kept is not None)
 
     @property
     def bytes_in_ram(self) -> int:
         """Bytes that blocks and index take in RAM."""
-        return sum(layer.blocks.ram.bytes + layer.index.bytes for layer in self.layers.values())
+        kept = sum(layer.kept.blocks.ram.bytes for layer in self.layers.values() if layer.kept is not None)
+        return kept + sum(layer.blocks.ram.bytes + layer.index.bytes for layer in self.layers.values())
 
     @property
     def bytes_per_frame(self) -> int:
+        """Bytes of a whole frame's blocks, all layers."""
         return sum(layer.blocks.bytes_per_frame for layer in self.layers.values())
 
     def layer(self, index: int, keys: Tensor, values: Tensor) -> LayerMemory:
@@ -182,7 +128,8 @@ class Memory:
             kv_heads, tokens, dim = keys.shape
             dtype = self.block_dtype or keys.dtype
             blocks = Blocks(kv_heads, self.tokens_per_frame, dim, dtype, keys.device, layer=index, backing=self.backing)
-            self.layers[index] = LayerMemory(keys, values, self.positions, blocks)
+            kept = None if self._policy is None else KeptBlocks(self._policy, blocks, self.backing)
+            self.layers[index] = LayerMemory(keys, values, self.positions, blocks, kept)
             self.layers[index].make_room(tokens, 0, self.n_local, self._present)
         return self.layers[index]
 
@@ -195,16 +142,25 @@ class Memory:
         if storage.ram is None and not gpu:
             return
         in_ram = 1 << 40 if storage.ram is None else storage.ram // self.bytes_per_frame
-        if in_ram < (least := _MIN_CALLS * frames_per_call):
+        least = _MIN_CALLS * frames_per_call * (1 if self._policy is None else 2)  # whole blocks, and what is kept
+        if in_ram < least:
             raise ConfigError(
                 f"ram is {storage.ram} bytes, and {least} frames take {least * self.bytes_per_frame}: give it at "
                 f"least that; in Python, a smaller frames_per_call (now {frames_per_call}) needs less"
             )
         self._least = least
         index = sum(layer.index.row_bytes for layer in self.layers.values())
+        self._whole = self._whole_in_ram(in_ram, frames_per_call)
         for layer in self.layers.values():
-            layer.blocks.limit(in_ram, gpu)
             layer.index.limit(in_ram * self.bytes_per_frame // _INDEX_PIECES // index)
+            if layer.kept is None:
+                layer.blocks.limit(in_ram, gpu)
+                continue
+            pages = layer.blocks.bytes_per_frame / layer.kept.page_bytes
+            layer.blocks.limit(self._whole, 0)
+            # Without a disk both grow as they need, within the budget of the whole.
+            rest = in_ram if self.backing is None else in_ram - self._whole
+            layer.kept.limit(int(rest * pages), int(gpu * pages))
 
     def make_room(self, tokens: int) -> None:
         """Before an encode call: let every layer's window take its tokens, and RAM its blocks."""
@@ -213,6 +169,8 @@ class Memory:
             before = layer.window
             layer.make_room(tokens, self.tokens, self.n_local, self._present)
             slid = layer.window is not before
+        if self._policy is not None and self.frames:
+            self._release()
         if slid:
             self._slides += 1
             if self._slides % _SLIDES_PER_TRIM == 0:
@@ -227,6 +185,12 @@ class Memory:
 
     def commit(self, times: Sequence[float], *, unfinished: bool = False) -> None:
         """After an encode call: its frames become visible, all at once, by one assignment."""
+        if times and self._policy is not None:
+            before = self.frames - 1
+            for layer in self.layers.values():
+                layer.keep(
+                    range(self.frames, self.frames + len(times)), before if self.table.is_there(before) else None
+                )
         self.table.add(self.frames, times)
         self.unfinished = int(unfinished)
         self.frames += len(times)
@@ -249,10 +213,24 @@ class Memory:
         for layer in self.layers.values():
             layer.restore_window(first, self.tokens, slots, self._present)
 
+    @property
+    def first_needed(self) -> int:
+        """The first frame of which the window holds a token."""
+        return max(0, self.layers[0].window.first - self.n_init) // self.tokens_per_frame
+
+    def _release(self) -> None:
+        """Let whole blocks go that have left the window: what the policy keeps of them has been stored."""
+        end = self.first_needed if self.backing is None else min(self.first_needed, self.backing.written)
+        if end > self._released:
+            for layer in self.layers.values():
+                layer.blocks.forget(range(self._released, end))
+            self._released = end
+
     def _present(self, frames: range) -> Sequence[int]:
         """For a window: each frame, or where it is gone the nearest one before it that is not, or else after it."""
-        there = self.table.there(range(self.frames))
-        if isinstance(there, range) and frames.start >= there.start:
+        # With a policy, what lies before the window may not be whole any more.
+        there = self.table.there(range(0 if self._policy is None else frames.start, self.frames))
+        if not frames or (isinstance(there, range) and frames.start >= there.start):
             return frames
         if not there:
             raise DamagedError("no frame of the window can be read", tuple(frames))
@@ -264,11 +242,8 @@ class Memory:
     def _keep_in_ram(self, ram: int, coming: int) -> None:
         """Keep blocks and index within `ram` bytes while `coming` frames are added."""
         if self.backing is None:
-            index = sum(layer.index.row_bytes for layer in self.layers.values())
-            room = ram // (self.bytes_per_frame + index) - coming
-            kept = self.frames - self.table.oldest
-            if kept > room:
-                self._forget_oldest(kept - room, room)
+            if (surplus := self._surplus(ram, coming)) > 0:
+                self._forget_oldest(surplus)
             return
         written = self.table.row(self.backing.written)
         # The index may take half; the part beyond it is read from disk whenever it is scanned.
@@ -280,25 +255,53 @@ class Memory:
         coming_index = sum(layer.index.slab_bytes for layer in self.layers.values())
         room = max(self._least, (ram - index - coming_index) // self.bytes_per_frame)
         for layer in self.layers.values():
-            pool = layer.blocks.ram
-            if pool.limit is not None and room < pool.limit:
-                pool.shrink(room, layer.blocks.leaving)
+            blocks, most = layer.blocks, room
+            if layer.kept is not None:
+                blocks = layer.kept.blocks
+                most = (
+                    max(self._least // 2, room - self._whole) * layer.blocks.bytes_per_frame // blocks.bytes_per_frame
+                )
+            if blocks.ram.limit is not None and most < blocks.ram.limit:
+                blocks.ram.shrink(most, blocks.leaving)
 
-    def _forget_oldest(self, frames: int, room: int) -> None:
+    def _whole_in_ram(self, in_ram: int, frames_per_call: int) -> int:
+        """Of so many frames in RAM, how many are whole blocks: with a policy, those of the window, if there is room."""
+        if self._policy is None or self.backing is None:
+            return in_ram
+        window = (self.n_local + max(self.n_local // 2, 1)) // self.tokens_per_frame + 3 * frames_per_call
+        return max(self._least // 2, min(window, in_ram // 4))
+
+    def _surplus(self, ram: int, coming: int) -> int:
+        """How many frames have to go, so that `coming` ones find room in `ram` bytes, where there is no disk."""
+        index = sum(layer.index.row_bytes for layer in self.layers.values())
+        frames = range(self.table.oldest, self.frames)
+        if self._policy is None:
+            return len(frames) - ram // (self.bytes_per_frame + index) + coming
+        used = index * (len(frames) + coming)
+        freed = np.full(len(frames), index)
+        for layer in self.layers.values():
+            if layer.kept is not None:
+                sizes = layer.kept.stored_bytes(frames)
+                freed += sizes
+                used += int(sizes.sum()) + coming * layer.kept.pages * layer.kept.page_bytes
+                whole = layer.blocks.ram  # rows that were given back are not memory that is
+                used += max(whole.capacity, whole.frames + coming) * whole.row_bytes
+        return 0 if used <= ram else int(np.searchsorted(np.cumsum(freed), used - ram)) + 1
+
+    def _forget_oldest(self, frames: int) -> None:
         if self._storage.when_full == "error":
             raise MemoryFullError(
                 f"the memory is full: {self.frames} frames, {self._storage.ram} bytes allowed. Give it more (ram), "
                 f'keep it on disk (store), or let it forget the oldest (when_full="forget")'
             )
-        first_needed = max(0, self.layers[0].window.first - self.n_init) // self.tokens_per_frame
-        if self.table.oldest + frames > first_needed:
+        if self.table.oldest + frames > self.first_needed:
             raise MemoryFullError(
                 f"the memory is full, and what is left is the window of {self.n_local} tokens: give it more (ram)"
             )
         leaving = range(self.table.oldest, self.table.oldest + frames)
         self.table.leave_out(leaving)
         for layer in self.layers.values():
-            layer.blocks.forget(leaving)
+            layer.forget(leaving)
         self.forget_gone()
 
     def index_from_disk(self, layer: int) -> Callable[[range], Tensor]:
@@ -329,6 +332,11 @@ class Memory:
         """Blocks in host memory, in runs (n, 2, kv_heads, tokens, head_dim)."""
         return self.layers[layer].blocks.runs(frames)
 
+    def masks_of(self, layer: int, frames: range) -> Masks | None:
+        """Which tokens a policy keeps of frames, packed bits (len(frames), bytes); None without one."""
+        kept = self.layers[layer].kept
+        return None if kept is None else kept.masks(frames)
+
     def representatives_of(self, layer: int, frames: range) -> Tensor:
         """Representative keys (len(frames), kv_heads * head_dim), fp32 on the CPU."""
         first = self.table.row(frames.start)
@@ -344,7 +352,9 @@ class Memory:
         there = self.table.there(range(self.frames))
         rows = self.table.row(self.frames - 1) + 1 if self.frames else 0
         for i, layer in self.layers.items():
-            layer.blocks.check_integrity(there)
+            layer.blocks.check_integrity(self.table.there(range(self._released, self.frames)))
+            if layer.kept is not None:
+                layer.kept.check_integrity(there)
             if layer.index.capacity < rows:
                 raise RuntimeError(f"layer {i} lacks representative keys: {layer.index.capacity} for {rows} frames")
             length = self.tokens - layer.window.first

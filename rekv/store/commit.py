@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, Self
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from rekv.core import Frame
@@ -18,6 +20,9 @@ class Encoded(Protocol):
 
     def representatives_of(self, layer: int, frames: range) -> Tensor:
         """Representative keys (len(frames), kv_heads * head_dim), fp32 on the CPU."""
+
+    def masks_of(self, layer: int, frames: range) -> NDArray[np.uint8] | None:
+        """Which tokens a policy keeps, packed bits (len(frames), mask bytes); None without a policy."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 from torch import Tensor
 
 from rekv.core import EncodeConfig
-from rekv.errors import DamagedError, StoreError
+from rekv.errors import DamagedError, SessionError, StoreError
 from rekv.memory.memory import Memory
 from rekv.store.catalog import FILE, Catalog, put
 from rekv.store.committed import lost_frames, note_committed, noted_frames
@@ -79,6 +79,38 @@ def create_folder(path: Path, meta: SessionMeta, sink: Sink, files: Files) -> No
             for entry in making.iterdir():
                 entry.unlink()
             making.rmdir()
+
+
+def create(
+    path: Path,
+    memory: Memory,
+    model: Fingerprint,
+    config: EncodeConfig,
+    init_ids: Sequence[int],
+    codec: str,
+    files: Files,
+) -> None:
+    """Make the folder of a session under another name, and give it its own when it is whole. Raises `StoreError`."""
+    try:
+        create_folder(path, describe(memory, model, config, init_ids, codec), sink_of(memory), files)
+    except OSError as error:
+        raise StoreError(
+            f"{path} cannot be made ({error.strerror}); check the disk and the permissions, or choose another place "
+            f"(store)"
+        ) from error
+
+
+def cannot_go_on(name: str, error: DamagedError, *, nothing_left: bool) -> SessionError:
+    """What to say of a session whose window cannot be built again."""
+    if nothing_left:
+        return SessionError(
+            f"session {name!r} cannot go on: none of its frames can be read any more. Restore it from a copy, start "
+            f"another session, or delete this one: `rekv rm {name}`"
+        )
+    return SessionError(
+        f"session {name!r} cannot go on: its window needs frames that are damaged ({error}). "
+        f"`rekv verify --repair {name}` lets it go on without them"
+    )
 
 
 def remove_orphans(folder: SessionFolder) -> None:

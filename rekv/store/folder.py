@@ -6,23 +6,27 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from zlib_ng import zlib_ng
 
 from rekv.errors import DamagedError, StoreError
+from rekv.memory.kept import Masks, reduced, unpacked
+from rekv.memory.policies import Policy
+from rekv.memory.policies import find as find_policy
 from rekv.memory.pool import as_bytes
 from rekv.store.catalog import FILE, Catalog, FrameRow, SegmentRow
 from rekv.store.committed import noted_frames
 from rekv.store.files import Buffer, Files
 from rekv.store.meta import SessionMeta
 from rekv.store.names import holds_session
-from rekv.store.reading import MOST_BYTES, Job, lasts, run_jobs
-from rekv.store.segment import Segment
+from rekv.store.reading import MOST_BYTES, Job, fits, lasts, run_in_turn
+from rekv.store.segment import Segment, index_crc
 from rekv.store.sink import load_sink
 
 logger = logging.getLogger(__name__)
@@ -189,10 +193,66 @@ class SessionFolder:
         buffers = [as_bytes(row) if isinstance(row, Tensor) else row for row in rows]
         with self._moving:
             jobs = self._plan(layer, frames, buffers)
-        jobs = run_jobs(jobs, wait=False)  # what is in memory takes less time than to say that it will be needed
-        for job in jobs:
-            job.announce()
-        run_jobs(jobs)
+        run_in_turn(jobs)
+
+    def read_kept(self, layer: int, frames: Sequence[int]) -> list[Tensor]:
+        """What a memory policy keeps of each block, (2, kv_heads, n, head_dim) in the dtype of the session.
+
+        Raises `DamagedError`, as `read` does.
+        """
+        policy, (heads, dim) = self.policy, self.meta.layers[layer]
+        if policy is None:
+            raise RuntimeError("the session has no memory policy")
+        ids = np.asarray(frames, np.int64)
+        with self._moving:  # what is whole now is whole when it is read
+            kept = self.kept(layer, ids)
+            places = self._segment_of[ids].tolist()
+            if min(places, default=0) < 0:
+                raise self._no_longer([frame for frame, place in zip(frames, places, strict=True) if place < 0])
+            whole = np.array([not self.segment(place).is_reduced for place in places], bool)
+            sizes = np.where(whole, kept.shape[1], kept.sum(1)).tolist()
+            blocks = [torch.empty(2, heads, tokens, dim, dtype=self.meta.torch_dtype) for tokens in sizes]
+            jobs = self._plan(layer, frames, [as_bytes(block) for block in blocks])
+        run_in_turn(jobs)
+        return [
+            reduced(policy, block, torch.from_numpy(mask)) if is_whole else block
+            for block, mask, is_whole in zip(blocks, kept, whole, strict=True)
+        ]
+
+    def kept(self, layer: int, frames: Ints) -> NDArray[np.bool_]:
+        """Which tokens of frames a memory policy keeps: (len(frames), tokens). Raises `DamagedError`."""
+        kept = unpacked(self.masks(layer, frames), self.meta.tokens_per_frame)
+        if not (some := kept.any(1)).all():
+            lost = tuple(frames[~some].tolist())
+            raise DamagedError(f"{self.path.name}: what is kept of frames {list(lost)} is damaged", lost)
+        return kept
+
+    def masks(self, layer: int, frames: Ints) -> Masks:
+        """Which tokens a memory policy keeps of frames, packed bits; none of those that are gone."""
+        out = np.zeros((len(frames), self.meta.mask_bytes), np.uint8)
+        with self._moving:
+            places = self._segment_of[frames]
+            for place in np.unique(places[places >= 0]).tolist():
+                mine = np.flatnonzero(places == place)
+                segment = self.segment(place)
+                mine = mine[self._segment_of[frames[mine]] == place]  # opening it, the catalog was looked at again
+                slots = self._slot_of[frames[mine]]
+                try:
+                    segment.require_places(frames[mine], slots)
+                    masks = segment.masks(layer)
+                except DamagedError:
+                    raise
+                except (OSError, StoreError) as error:
+                    words = f"{segment.path.name}: what is kept of its frames cannot be read ({error})"
+                    raise DamagedError(words, tuple(frames[mine].tolist()), lasting=lasts(error)) from error
+                if masks is not None:
+                    out[mine] = masks[slots]
+        return out
+
+    @cached_property
+    def policy(self) -> Policy | None:
+        """What says which tokens of a frame are kept. Raises `ConfigError` if it is another package's, and not here."""
+        return find_policy(self.meta.encode.policy)
 
     def index(self, layer: int, frames: Sequence[int] | Ints, *, check: bool = False) -> NDArray[np.float32]:
         """Representative keys (len(frames), width) of ascending frames; zeros for those that are gone.
@@ -226,12 +286,15 @@ class SessionFolder:
             if last - first != len(frames):
                 rows = rows[slots - first]
             crcs = segment.table("index_crc")[layer][slots] if check else ()
+            masks = segment.masks(layer) if check else None
+            each = [None] * len(frames) if masks is None else masks[slots]
         except DamagedError:
             raise
         except (OSError, StoreError) as error:
             words = f"{segment.path.name}: its index cannot be read ({error})"
             raise DamagedError(words, tuple(frames.tolist()), lasting=lasts(error)) from error
-        bad = [int(frame) for frame, row, crc in zip(frames, rows, crcs, strict=False) if zlib_ng.crc32(row) != crc]
+        checked = zip(frames.tolist(), rows, each, crcs, strict=False)
+        bad = [frame for frame, row, mask, crc in checked if index_crc(row, mask) != crc]
         if bad:
             raise DamagedError(f"{segment.path.name}: the index of frames {bad} is damaged", tuple(bad))
         return rows
@@ -310,7 +373,7 @@ class SessionFolder:
         impossible: list[int] = []
         end = -1
         for offset, size, crc, frame, buffer in sorted(zip(*tables, frames.tolist(), buffers, strict=True), key=_first):
-            if not segment.holds(layer, offset, size):
+            if not segment.holds(layer, offset, size) or not fits(segment, self.meta, layer, size, buffer):
                 impossible.append(frame)
             elif offset == end and jobs[-1].size < MOST_BYTES:
                 jobs[-1].add(size, crc, frame, buffer)

@@ -7,8 +7,9 @@ from zlib_ng import zlib_ng
 
 from rekv.errors import StoreError
 from rekv.store.files import room
+from rekv.store.header import PAGE
 from rekv.store.meta import SessionMeta
-from rekv.store.segment import PAGE, Segment
+from rekv.store.segment import Segment, index_crc
 
 Faults = dict[int, tuple[str, str]]  # by slot, or frame: kind of problem, and in words
 
@@ -21,11 +22,14 @@ def extent(segment: Segment) -> int:
     """The size of a whole file with this header. Raises `StoreError` if it is not one that rekv writes."""
     try:
         places = sorted(segment.places.values(), key=lambda place: place.start)
-        rows = [segment.places[f"layer.{i}.{part}"] for i in range(segment.layers) for part in ("index", "blocks")]
+        rows = [segment.places[f"layer.{i}.index"] for i in range(segment.layers)]
+        blocks = [segment.places[f"layer.{i}.blocks"] for i in range(segment.layers)]
+        rows += [] if segment.is_reduced else blocks
         fits = (
             places[0].start % PAGE == 0
             and all(a.start + a.nbytes == b.start for a, b in pairwise(places))
             and all(place.shape[0] == segment.slots > 0 for place in rows)
+            and all(len(place.shape) == 1 for place in blocks if segment.is_reduced)
             and len(segment.layout) == segment.layers
         )
         end = places[-1].start + places[-1].nbytes
@@ -53,6 +57,7 @@ def faults_of(segment: Segment, slots: Sequence[int]) -> Faults:
         try:
             offset, size, crc = segment.blocks_table(layer)
             keys, key_crc = segment.index(layer, 0, segment.slots), segment.table("index_crc")[layer]
+            masks = segment.masks(layer)
         except (OSError, StoreError):
             return dict.fromkeys(slots, cut)
         for slot in slots:
@@ -60,7 +65,7 @@ def faults_of(segment: Segment, slots: Sequence[int]) -> Faults:
                 faults[slot] = ("tables", "the file has no such slots")
             elif slot in faults:
                 continue
-            elif zlib_ng.crc32(keys[slot]) != key_crc[slot]:
+            elif index_crc(keys[slot], None if masks is None else masks[slot]) != key_crc[slot]:
                 faults[slot] = ("index", "representative keys are not as they were written")
             elif not (0 < size[slot] <= most and 0 <= offset[slot] <= most - size[slot]):
                 faults[slot] = ("tables", "the file's tables are damaged")

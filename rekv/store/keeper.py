@@ -2,10 +2,11 @@
 
 import copy
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,10 +18,11 @@ from rekv.core import EncodeConfig, StorageConfig
 from rekv.errors import DamagedError, RekvError, SessionError, StoreError
 from rekv.memory.frames import FrameTable
 from rekv.memory.memory import Memory
+from rekv.memory.pool import Ints
 from rekv.store.catalog import FILE, LOCK, bump
 from rekv.store.codecs import codec_name
 from rekv.store.commit import Commit, FrameNote
-from rekv.store.creation import create_folder, describe, mend_sink, remove_orphans, sink_of
+from rekv.store.creation import cannot_go_on, create, mend_sink, remove_orphans, sink_of
 from rekv.store.files import Buffer, Files
 from rekv.store.fingerprint import Fingerprint
 from rekv.store.folder import Changes, SessionFolder
@@ -55,10 +57,8 @@ class Keeper:
 
         None: all were chosen.
         """
-        self.path = path
-        self.storage = storage
-        self._model = model
-        self._files = files or Files()
+        self.path, self.storage = path, storage
+        self._model, self._files = model, files or Files()
         self._folder: SessionFolder | None = None
         self._writer: Writer | None = None
         self._maintenance: Maintenance | None = None  # of the last writer
@@ -101,7 +101,11 @@ class Keeper:
         """See `SessionFolder.read`."""
         self.folder.read(layer, frames, rows)
 
-    def index(self, layer: int, frames: NDArray[np.int64]) -> Tensor:
+    def read_kept(self, layer: int, frames: Sequence[int]) -> list[Tensor]:
+        """See `SessionFolder.read_kept`."""
+        return self.folder.read_kept(layer, frames)
+
+    def index(self, layer: int, frames: Ints) -> Tensor:
         """Representative keys (len(frames), kv_heads * head_dim) in fp32; zeros for frames that are gone."""
         return torch.from_numpy(self.folder.index(layer, frames))
 
@@ -180,15 +184,30 @@ class Keeper:
             else:
                 rows = range(row, row + len(frames))
                 layer.index.put_on_disk(len(frames), partial(memory.index_from_disk(i), rows))
+            self._read_masks(memory, i, frames)
 
     def _read_index(self, memory: Memory, layer: int, row: int, frames: list[int]) -> None:
-        index, ids = memory.layers[layer].index, np.asarray(frames, np.int64)
-        means = torch.zeros(len(frames), index.row_bytes // 4)
+        index = memory.layers[layer].index
+        means = np.zeros((len(frames), index.row_bytes // 4), np.float32)
+        self._read_rows(memory, layer, frames, means, partial(self.folder.index, layer, check=True))
+        index.put(row, torch.from_numpy(means))
+
+    def _read_masks(self, memory: Memory, layer: int, frames: list[int]) -> None:
+        masks = np.zeros((len(frames), self.meta.mask_bytes), np.uint8)
+        if (kept := memory.layers[layer].kept) is not None:
+            self._read_rows(memory, layer, frames, masks, partial(self.folder.masks, layer))
+            kept.know(frames, masks)
+
+    def _read_rows(
+        self, memory: Memory, layer: int, frames: list[int], out: NDArray[Any], read: Callable[[Ints], NDArray[Any]]
+    ) -> None:
+        """Fill rows of `out`, one for each frame, with what can be read; frames that cannot are lost."""
+        ids = np.asarray(frames, np.int64)
         # Frames that are known to be lost are not tried; those that are so for the moment are, in every layer.
         left = self._tables(memory)[-1].are_there(ids)
         while left.any():
             try:
-                means[torch.from_numpy(left)] = torch.from_numpy(self.folder.index(layer, ids[left], check=True))
+                out[left] = read(ids[left])
                 break
             except DamagedError as error:
                 self._lose(memory, error)
@@ -197,7 +216,6 @@ class Keeper:
                 if not (left & np.isin(ids, error.frames)).any():
                     raise
                 left &= ~np.isin(ids, error.frames)
-        index.put(row, means)
 
     def _take_back(self, memory: Memory) -> None:
         """Try again what could not be read for a moment."""
@@ -208,6 +226,7 @@ class Keeper:
         for i, lacking in unread:
             if frames := [frame for frame in lacking if frame >= memory.table.oldest]:
                 self._read_index(memory, i, memory.table.row(frames[0]), frames)
+                self._read_masks(memory, i, frames)
 
     def _note(self, memory: Memory, changes: Changes) -> None:
         memory.table.until.update({row.id: row.until for row in changes.rows if row.until > row.time})
@@ -215,7 +234,7 @@ class Keeper:
             table.damage.update(changes.damaged)
             table.leave_out((*changes.gone, *changes.damaged))
         for layer in memory.layers.values():
-            layer.blocks.forget((*changes.gone, *changes.recoded))
+            layer.forget((*changes.gone, *changes.recoded))
         if changes.gone:
             memory.forget_gone()
 
@@ -251,8 +270,7 @@ class Keeper:
     @property
     def durable(self) -> int:
         """Frames that a power cut cannot take."""
-        writer = self._writer
-        return self.folder.frames if writer is None else writer.durable
+        return self.folder.frames if self._writer is None else self._writer.durable
 
     def begin(self, memory: Memory, config: EncodeConfig, init_ids: Sequence[int]) -> bytes | None:
         """Become the one writer of the session, made if need be; return the state of near-duplicate skipping.
@@ -263,7 +281,7 @@ class Keeper:
         if not (self.path / FILE).exists():
             if self._folder is not None:
                 raise StoreError(f"{self.path} is gone; is its disk still there?")
-            self._create(memory, config, init_ids)
+            create(self.path, memory, self._model, config, init_ids, codec_name(self.storage.kv), self._files)
         try:
             self._lock.acquire()
         except Timeout as error:
@@ -345,17 +363,6 @@ class Keeper:
         self.flush()
         self.folder.catalog.finish_source(number)
 
-    def _create(self, memory: Memory, config: EncodeConfig, init_ids: Sequence[int]) -> None:
-        """Make the folder under another name, and give it its own when it is whole."""
-        try:
-            meta = describe(memory, self._model, config, init_ids, codec_name(self.storage.kv))
-            create_folder(self.path, meta, sink_of(memory), self._files)
-        except OSError as error:
-            raise StoreError(
-                f"{self.path} cannot be made ({error.strerror}); check the disk and the permissions, or choose "
-                f"another place (store)"
-            ) from error
-
     def _resume(self, memory: Memory, config: EncodeConfig, init_ids: Sequence[int], name: str) -> bytes | None:
         """With the lock held: read what is there, build the window again, start to write."""
         folder = SessionFolder(self.path, self._files, writable=True)
@@ -377,15 +384,8 @@ class Keeper:
                 memory.restore_window(int(meta["window_first"]), int(meta["window_slots"]))
         except DamagedError as error:
             folder.close()
-            if not self._tables(memory)[-1].there(range(memory.frames)):
-                raise SessionError(
-                    f"{name} cannot go on: none of its frames can be read any more. Restore it from a copy, start "
-                    f"another session, or delete this one: `rekv rm {self.path.name}`"
-                ) from error
-            raise SessionError(
-                f"{name} cannot go on: its window needs frames that are damaged ({error}). "
-                f"`rekv verify --repair {self.path.name}` lets it go on without them"
-            ) from error
+            nothing_left = not self._tables(memory)[-1].there(range(memory.frames))
+            raise cannot_go_on(self.path.name, error, nothing_left=nothing_left) from error
         except BaseException:
             folder.close()
             raise

@@ -7,19 +7,22 @@ import logging
 import sqlite3
 import threading
 from collections.abc import Iterable, Sequence
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from rekv.core import StorageConfig
 from rekv.errors import DamagedError
 from rekv.memory.pool import as_bytes
 from rekv.store.catalog import FrameRow, SegmentRow, bump
-from rekv.store.codecs import Codec, codec
+from rekv.store.codecs import codec
 from rekv.store.folder import Changes, SessionFolder
+from rekv.store.header import Layer
 from rekv.store.meta import SessionMeta
-from rekv.store.segment import WRITTEN, Layer, Segment
+from rekv.store.segment import WRITTEN, Segment
 
 logger = logging.getLogger(__name__)
 
@@ -130,12 +133,13 @@ class Maintenance:
         become readable again."""
         keep = [frame for frame in keep if not frame.damaged or self._is_readable(frame)]
         healed = [frame.id for frame in keep if frame.damaged]
-        if len(keep) == len(frames) and old.codec == self._folder.meta.codec:
+        reduces = self._folder.policy is not None and bool(keep) and not self._folder.segment(old.id).is_reduced
+        if len(keep) == len(frames) and old.codec == self._folder.meta.codec and not reduces:
             with self._folder.catalog.transaction() as sql:
                 sql.execute("UPDATE segments SET sealed = 1 WHERE id = ?", (old.id,))
                 _heal(sql, healed)
             return
-        new = rewrite(self._folder, old, keep, self._folder.meta.codec) if keep else None
+        new = rewrite(self._folder, old, keep, self._folder.meta.codec, reduce=reduces) if keep else None
         lost = {frame.id for frame in frames} - {frame.id for frame in keep}
         with self._folder.catalog.transaction() as sql:
             sql.executemany("DELETE FROM frames WHERE id = ?", [(frame,) for frame in lost])
@@ -172,8 +176,11 @@ class Maintenance:
         meta = self._folder.meta
         try:
             for layer, (heads, dim) in enumerate(meta.layers):
-                row = torch.empty(2, heads, meta.tokens_per_frame, dim, dtype=meta.torch_dtype)
-                self._folder.read(layer, [frame.id], [row])
+                if self._folder.policy is None:
+                    row = torch.empty(2, heads, meta.tokens_per_frame, dim, dtype=meta.torch_dtype)
+                    self._folder.read(layer, [frame.id], [row])
+                else:
+                    self._folder.read_kept(layer, [frame.id])
                 self._folder.index(layer, [frame.id], check=True)
         except DamagedError as error:
             if not error.lasting:
@@ -189,31 +196,60 @@ def _heal(sql: sqlite3.Connection, frames: Sequence[int]) -> None:
 
 
 def rewrite(
-    folder: SessionFolder, old: SegmentRow, keep: Sequence[FrameRow], codec_name: str, to: Path | None = None
+    folder: SessionFolder, old: SegmentRow, keep: Sequence[FrameRow], codec_name: str, *, reduce: bool = False
 ) -> SegmentRow:
-    """Write frames of a segment to a new file, durably; without `to`, beside the old one. Returns its row."""
+    """Write frames of a segment to a new file beside the old one, durably. Returns its row.
+
+    With `reduce`, of whole blocks only what the session's memory policy keeps.
+    """
     meta, source = folder.meta, folder.segment(old.id)
     kept = _recode_name(old, codec_name)
-    path = (to or folder.path) / kept
-    codecs = [codec(codec_name, (heads, meta.tokens_per_frame, dim), meta.torch_dtype) for heads, dim in meta.layers]
+    path = folder.path / kept
+    packers = [_Packer(codec_name, heads, dim, meta.torch_dtype) for heads, dim in meta.layers]
     layers = [
-        Layer((heads, meta.tokens_per_frame, dim), heads * dim, each.nbytes)
-        for (heads, dim), each in zip(meta.layers, codecs, strict=True)
+        Layer((heads, meta.tokens_per_frame, dim), heads * dim, packer.nbytes(meta.tokens_per_frame))
+        for (heads, dim), packer in zip(meta.layers, packers, strict=True)
     ]
+    sizes = None
+    if reduce or source.is_reduced:
+        ids = np.array([frame.id for frame in keep])
+        tokens = [folder.kept(layer, ids).sum(1).tolist() for layer in range(len(layers))]
+        sizes = np.array([list(map(packer.nbytes, n)) for packer, n in zip(packers, tokens, strict=True)])
     extra = {key: value for key, value in source.metadata.items() if key in ("session", "segment")}
     new = Segment.create(
-        folder.files, path, slots=len(keep), layers=layers, dtype=meta.torch_dtype, codec=codec_name, metadata=extra
+        folder.files,
+        path,
+        slots=len(keep),
+        layers=layers,
+        dtype=meta.torch_dtype,
+        codec=codec_name,
+        metadata=extra,
+        mask_bytes=meta.mask_bytes,
+        sizes=sizes,
     )
     try:
-        _fill(new, folder, source, keep, codecs)
+        _fill(new, folder, source, keep, packers)
     except BaseException:
         folder.files.unlink(path)  # a full disk must not keep what is of no use
         raise
     return SegmentRow(old.id, kept, len(keep), codec_name, path.stat().st_size, True)
 
 
+class _Packer:
+    """Packs blocks of a layer, whatever their number of tokens."""
+
+    def __init__(self, codec_name: str, heads: int, dim: int, dtype: torch.dtype) -> None:
+        self._codec = cache(lambda tokens: codec(codec_name, (heads, tokens, dim), dtype))
+
+    def nbytes(self, tokens: int) -> int:
+        return self._codec(tokens).nbytes
+
+    def pack(self, blocks: Tensor) -> memoryview:
+        return as_bytes(self._codec(blocks.shape[3]).pack(blocks))
+
+
 def _fill(
-    new: Segment, folder: SessionFolder, source: Segment, keep: Sequence[FrameRow], codecs: Sequence[Codec]
+    new: Segment, folder: SessionFolder, source: Segment, keep: Sequence[FrameRow], packers: Sequence[_Packer]
 ) -> None:
     """Write frames of a segment to a new one, durably."""
     meta = folder.meta
@@ -222,14 +258,19 @@ def _fill(
     for layer, (heads, dim) in enumerate(meta.layers):
         for start in range(0, len(keep), _FRAMES_AT_ONCE):
             part = keep[start : start + _FRAMES_AT_ONCE]
-            if source.codec == new.codec:
+            ids = [frame.id for frame in part]
+            if source.codec == new.codec and source.is_reduced == new.is_reduced:
                 packed = [_as_stored(source, layer, frame) for frame in part]
+            elif new.is_reduced:
+                packed = [packers[layer].pack(block[None]) for block in folder.read_kept(layer, ids)]
             else:
                 rows = torch.empty(len(part), 2, heads, meta.tokens_per_frame, dim, dtype=meta.torch_dtype)
-                folder.read(layer, [frame.id for frame in part], list(rows))
-                packed = [as_bytes(codecs[layer].pack(rows))]
+                folder.read(layer, ids, list(rows))
+                packed = [packers[layer].pack(rows)]
             new.write_blocks(layer, start, packed)
-        new.write_index(layer, 0, folder.index(layer, [frame.id for frame in keep], check=True))
+        masks = source.masks(layer)
+        keys = folder.index(layer, [frame.id for frame in keep], check=True)
+        new.write_index(layer, 0, keys, None if masks is None else masks[slots])
     for name in ("frame", "time", "wall", "commit", "tokens"):
         new.write_table(name, 0, source.table(name)[slots])
     new.write_table("until", 0, [frame.until for frame in keep])

@@ -46,6 +46,11 @@ class SessionMeta:
         tokens = self.tokens_per_frame * ITEMSIZES[self.dtype]
         return sum(2 * kv_heads * tokens * dim for kv_heads, dim in self.layers)
 
+    @property
+    def mask_bytes(self) -> int:
+        """Bytes that say which tokens of a block are kept; 0 without a memory policy, which keeps all."""
+        return 0 if self.encode.policy is None else 4 * -(-self.tokens_per_frame // 32)
+
     def dumps(self) -> str:
         return json.dumps(asdict(self))
 

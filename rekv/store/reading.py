@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from concurrent import futures
 from dataclasses import dataclass
 from functools import cache
-from itertools import accumulate
+from itertools import accumulate, groupby
 
 import torch
 from zlib_ng import zlib_ng
 
 from rekv.errors import DamagedError
-from rekv.store.codecs import codec
+from rekv.store.codecs import Codec, codec
 from rekv.store.files import Buffer, room
 from rekv.store.meta import SessionMeta
 from rekv.store.segment import Segment
@@ -53,12 +53,13 @@ class Job:
         packed = [room(size) for size in self.sizes]
         if not self._read(packed, wait):
             return False
-        heads, dim = self.meta.layers[self.layer]
         dtype = self.meta.torch_dtype
-        unpacker = codec(self.segment.codec, (heads, self.meta.tokens_per_frame, dim), dtype)
-        blocks = unpacker.unpack(torch.stack([torch.frombuffer(each, dtype=torch.uint8) for each in packed]))
-        for buffer, block in zip(self.buffers, blocks, strict=True):
-            torch.frombuffer(buffer, dtype=dtype).copy_(block.view(-1))
+        for size, group in groupby(zip(self.buffers, packed, strict=True), key=lambda one: one[0].nbytes):
+            buffers, rows = zip(*group, strict=True)
+            unpacker = _codec(self.segment, self.meta, self.layer, size)
+            blocks = unpacker.unpack(torch.stack([torch.frombuffer(row, dtype=torch.uint8) for row in rows]))
+            for buffer, block in zip(buffers, blocks, strict=True):
+                torch.frombuffer(buffer, dtype=dtype).copy_(block.view(-1))
         return True
 
     def _read(self, buffers: Sequence[Buffer], wait: bool) -> bool:
@@ -77,6 +78,14 @@ class Job:
             words = f"{name}: the bytes of frames {wrong} in layer {self.layer} are not those that were written"
             raise DamagedError(words, tuple(wrong))
         return True
+
+
+def run_in_turn(jobs: Sequence[Job]) -> None:
+    """Run jobs, those first that do not wait for the disk, which meanwhile fetches what the others need."""
+    jobs = run_jobs(jobs, wait=False)  # what is in memory takes less time than to say that it will be needed
+    for job in jobs:
+        job.announce()
+    run_jobs(jobs)
 
 
 def run_jobs(jobs: Sequence[Job], wait: bool = True) -> list[Job]:
@@ -102,6 +111,18 @@ def run_jobs(jobs: Sequence[Job], wait: bool = True) -> list[Job]:
     for helper in started:
         helper.result()
     return missed
+
+
+def fits(segment: Segment, meta: SessionMeta, layer: int, size: int, buffer: Buffer) -> bool:
+    """Whether `size` bytes of a segment, unpacked, are as many as a buffer takes."""
+    return size == (buffer.nbytes if segment.codec == "raw" else _codec(segment, meta, layer, buffer.nbytes).nbytes)
+
+
+def _codec(segment: Segment, meta: SessionMeta, layer: int, nbytes: int) -> Codec:
+    """What packed blocks of a layer that have `nbytes` bytes as computed."""
+    heads, dim = meta.layers[layer]
+    tokens = nbytes // (2 * heads * dim * meta.torch_dtype.itemsize)
+    return codec(segment.codec, (heads, tokens, dim), meta.torch_dtype)
 
 
 def lasts(error: Exception) -> bool:

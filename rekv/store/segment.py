@@ -5,12 +5,9 @@ docs/store-format.md specifies it.
 """
 
 import json
-import math
 import os
-import struct
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -22,59 +19,10 @@ from zlib_ng import zlib_ng
 
 from rekv.errors import DamagedError, StoreError
 from rekv.store.files import Files, room
+from rekv.store.header import NUMPY, PER_LAYER, Layer, read_header, write_header
 
-FORMAT = "rekv-segment"
-VERSION = 1
-PAGE = 4096
-_NO_CRC = "0" * 8
 _RESERVE_BYTES = 1 << 20, 64 << 20  # at least and at most, ahead of what is written
 EMPTY, WRITTEN = 0, 1
-
-_NUMPY = {"I64": "<i8", "F64": "<f8", "U32": "<u4", "I32": "<i4", "F32": "<f4", "U8": "u1"}
-_TORCH = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.uint8: "U8"}
-_BITS = {"I64": 64, "F64": 64, "U32": 32, "I32": 32, "F32": 32, "F16": 16, "BF16": 16, "U8": 8}
-
-# Per slot, one value or a few: (name, type, layers first, further dimensions).
-_TABLES = (
-    ("frame", "I64", False, ()),  # id
-    ("time", "F64", False, ()),  # seconds
-    ("until", "F64", False, ()),  # seconds: the last near-duplicate that this frame stands for
-    ("wall", "F64", False, ()),  # seconds since the epoch, or NaN
-    ("commit", "I64", False, (3,)),  # frames of the session after the call that made it; the window then: first, slots
-    ("offset", "I64", True, ()),  # of the block, from the start of the layer's blocks
-    ("size", "I64", True, ()),  # of the block, in bytes
-    ("crc", "U32", True, ()),  # of the block
-    ("index_crc", "U32", True, ()),  # of the representative key
-    ("tokens", "I32", False, ()),
-)
-_PER_LAYER = {name for name, _, per_layer, _ in _TABLES if per_layer}
-
-
-@dataclass(frozen=True, slots=True)
-class Layer:
-    """What one layer stores per frame."""
-
-    shape: tuple[int, int, int]  # kv_heads, tokens, head_dim
-    width: int  # of the representative key: kv_heads * head_dim
-    nbytes: int  # of one block as stored
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a tensor lies in the file."""
-
-    type: str
-    shape: tuple[int, ...]
-    start: int  # bytes from the file's start
-
-    @cached_property
-    def nbytes(self) -> int:
-        return math.prod(self.shape) * _BITS[self.type] // 8
-
-    @cached_property
-    def row(self) -> int:
-        """Bytes of one entry along the first dimension."""
-        return self.nbytes // self.shape[0]
 
 
 class Segment:
@@ -94,7 +42,7 @@ class Segment:
         self._using_tables = threading.RLock()
         self._descriptor = files.open(path, writable=writable)
         try:
-            self.metadata, self.places = _read_header(files, self._descriptor, path)
+            self.metadata, self.places = read_header(files, self._descriptor, path)
         except BaseException:
             self.close()
             raise
@@ -113,9 +61,15 @@ class Segment:
         dtype: torch.dtype,
         codec: str,
         metadata: Mapping[str, str],
+        mask_bytes: int = 0,
+        sizes: NDArray[np.int64] | None = None,
     ) -> "Segment":
-        """Make the file, durably but for its content. `metadata` comes beside the format's own."""
-        header, size = _header(slots, layers, dtype, codec, metadata)
+        """Make the file, durably but for its content. `metadata` comes beside the format's own.
+
+        `mask_bytes`: of what says which tokens of a frame are kept, if a policy chooses them. `sizes`: bytes of each
+        block (layers, slots), if only these tokens are stored.
+        """
+        header, size = write_header(slots, layers, dtype, codec, metadata, mask_bytes, sizes)
         descriptor = files.create(path, size)
         try:
             files.write(descriptor, [memoryview(header)], 0)
@@ -124,10 +78,16 @@ class Segment:
             files.close(descriptor)
         files.sync_folder(path.parent)
         segment = cls(files, path, writable=True)
-        sizes = np.repeat([[layer.nbytes] for layer in layers], slots, 1)
+        if sizes is None:
+            sizes = np.repeat([[layer.nbytes] for layer in layers], slots, 1)
         segment.write_table("size", 0, sizes)
-        segment.write_table("offset", 0, sizes * np.arange(slots))
+        segment.write_table("offset", 0, np.cumsum(sizes, 1) - sizes)
         return segment
+
+    @property
+    def is_reduced(self) -> bool:
+        """Whether only those tokens are stored that a policy keeps."""
+        return len(self.places["layer.0.blocks"].shape) == 1
 
     @property
     def codec(self) -> str:
@@ -147,6 +107,9 @@ class Segment:
 
     def write_blocks(self, layer: int, slot: int, runs: Sequence[memoryview]) -> None:
         """Write blocks into slots slot, slot + 1, ... of a layer, with their checksums; a run is one or more blocks."""
+        if self.is_reduced:
+            self._write_reduced(layer, slot, runs)
+            return
         place = self.places[f"layer.{layer}.blocks"]
         size = place.row
         if any(run.nbytes % size for run in runs):
@@ -155,6 +118,14 @@ class Segment:
         self._reserve(slot + len(crcs))
         self._files.write(self._descriptor, runs, place.start + slot * size)
         self.write_table("crc", slot, crcs, layer)
+
+    def _write_reduced(self, layer: int, slot: int, blocks: Sequence[memoryview]) -> None:
+        offset, size, _ = (table[slot : slot + len(blocks)] for table in self.blocks_table(layer))
+        if [block.nbytes for block in blocks] != size.tolist():
+            raise StoreError(f"{self.path.name} takes blocks of {size} bytes, not {[b.nbytes for b in blocks]}")
+        place = self.places[f"layer.{layer}.blocks"]
+        self._files.write(self._descriptor, blocks, place.start + int(offset[0]))
+        self.write_table("crc", slot, [zlib_ng.crc32(block) for block in blocks], layer)
 
     def _reserve(self, slots: int) -> None:
         """Let the disk find room for the blocks of the first `slots` slots, and ahead of them: writes are faster."""
@@ -170,22 +141,27 @@ class Segment:
                 self._files.reserve(self._descriptor, start, (end - self._reserved) * place.row)
             self._reserved = end
 
-    def write_index(self, layer: int, slot: int, rows: NDArray[np.float32]) -> None:
-        """Write representative keys (n, width)."""
+    def write_index(
+        self, layer: int, slot: int, rows: NDArray[np.float32], masks: NDArray[np.uint8] | None = None
+    ) -> None:
+        """Write representative keys (n, width), and which tokens are kept (n, mask_bytes), if a policy chose them."""
         place = self.places[f"layer.{layer}.index"]
         rows = np.ascontiguousarray(rows, "<f4")
         self._files.write(self._descriptor, [rows.data.cast("B")], place.start + slot * place.row)
-        self.write_table("index_crc", slot, [zlib_ng.crc32(row) for row in rows], layer)
+        if masks is not None:
+            self.write_table("kept", slot, masks, layer)
+        each = [None] * len(rows) if masks is None else masks
+        self.write_table("index_crc", slot, [index_crc(*one) for one in zip(rows, each, strict=True)], layer)
 
     def write_table(self, name: str, slot: int, values: Any, layer: int | slice = slice(None)) -> None:
         """Set entries of a table from `slot` on: one per slot, or per layer and slot (in one layer: one per slot)."""
-        values = np.asarray(values, _NUMPY[self.places[name].type])
-        n = values.shape[-1 if name in _PER_LAYER else 0]
+        values = np.asarray(values, NUMPY[self.places[name].type])
+        n = values.shape[1 if name in PER_LAYER and isinstance(layer, slice) else 0]
         if not n:
             return
         with self._using_tables:
             table = self._keep(name)
-            if name in _PER_LAYER:
+            if name in PER_LAYER:
                 table[layer, slot : slot + n] = values
             else:
                 table[slot : slot + n] = values
@@ -196,7 +172,7 @@ class Segment:
         """Put what was written to the tables into the file."""
         for name, (first, last) in self._unwritten.items():
             table = self._tables[name]
-            for i, rows in enumerate(table if name in _PER_LAYER else [table]):
+            for i, rows in enumerate(table if name in PER_LAYER else [table]):
                 start = self.places[name].start + i * rows.nbytes + first * rows.strides[0]
                 self._files.write(self._descriptor, [rows[first:last].data.cast("B")], start)
         self._unwritten = {}
@@ -225,6 +201,11 @@ class Segment:
             offset, size, crc = (self._keep(name)[layer] for name in ("offset", "size", "crc"))
         return offset, size, crc
 
+    def stored_bytes(self, slots: Sequence[int]) -> int:
+        """Bytes of the blocks and representative keys of these slots."""
+        keys = sum(4 * layer.width for layer in self.layout)
+        return int(self.table("size")[:, slots].sum()) + len(slots) * keys
+
     def require_places(self, frames: NDArray[np.int64], slots: NDArray[np.int64]) -> None:
         """Raise `DamagedError` for frames that are not in the slots where the catalog says they are."""
         try:
@@ -250,7 +231,7 @@ class Segment:
 
     def _load(self, name: str) -> NDArray[Any]:
         place = self.places[name]
-        data = np.empty(place.shape, _NUMPY[place.type])
+        data = np.empty(place.shape, NUMPY[place.type])
         self._read(data.data.cast("B"), place.start)
         return data
 
@@ -261,6 +242,14 @@ class Segment:
         if stop > start:
             self._read(data.data.cast("B"), place.start + start * place.row)
         return data
+
+    def masks(self, layer: int) -> NDArray[np.uint8] | None:
+        """By slot: which tokens are kept, packed bits (slots, mask_bytes); None without a policy."""
+        if "kept" not in self.places:
+            return None
+        with self._using_tables:
+            masks: NDArray[np.uint8] = self._keep("kept")[layer]
+        return masks
 
     def announce_index(self, layer: int, start: int, stop: int) -> None:
         """Say that `index` will be called soon."""
@@ -307,70 +296,7 @@ class Segment:
             raise StoreError(f"{self.path} ends early; it was cut: `rekv verify --repair` saves what is whole")
 
 
-def _crc_entry(crc: str) -> bytes:
-    """How the header holds its own checksum, which is taken with zeros in its place."""
-    return f'"crc":"{crc}"'.encode()
-
-
-def _header(
-    slots: int, layers: Sequence[Layer], dtype: torch.dtype, codec: str, metadata: Mapping[str, str]
-) -> tuple[bytes, int]:
-    """The file's first bytes and its size."""
-    tensors: list[tuple[str, str, tuple[int, ...]]] = []
-    for name, kind, per_layer, further in _TABLES:
-        tensors.append((name, kind, (len(layers), slots) if per_layer else (slots, *further)))
-    tensors += [(f"layer.{i}.index", "F32", (slots, layer.width)) for i, layer in enumerate(layers)]
-    for i, layer in enumerate(layers):
-        if codec == "raw":
-            tensors.append((f"layer.{i}.blocks", _TORCH[dtype], (slots, 2, *layer.shape)))
-        else:
-            tensors.append((f"layer.{i}.blocks", "U8", (slots, layer.nbytes)))
-    tensors.append(("state", "U8", (slots,)))
-    entries: dict[str, Any] = {
-        "__metadata__": {
-            "format": FORMAT,
-            "version": str(VERSION),
-            "codec": codec,
-            "dtype": str(dtype).removeprefix("torch."),
-            "crc": _NO_CRC,
-            "layers": json.dumps([{"shape": x.shape, "width": x.width, "nbytes": x.nbytes} for x in layers]),
-            **metadata,
-        }
-    }
-    start = 0
-    for name, kind, shape in tensors:
-        end = start + Place(kind, shape, 0).nbytes
-        entries[name] = {"dtype": kind, "shape": shape, "data_offsets": [start, end]}
-        start = end
-    text = json.dumps(entries, separators=(",", ":")).encode()
-    text = text.replace(_crc_entry(_NO_CRC), _crc_entry(f"{zlib_ng.crc32(text):08x}"), 1)
-    text += b" " * (-(len(text) + 8) % PAGE)
-    return struct.pack("<Q", len(text)) + text, 8 + len(text) + start
-
-
-def _read_header(files: Files, descriptor: int, path: Path) -> tuple[dict[str, str], dict[str, Place]]:
-    begin = bytearray(8)
-    damaged = StoreError(f"{path} is not a whole segment: its header is damaged; run `rekv verify --repair`")
-    if files.read(descriptor, [memoryview(begin)], 0) < 8:
-        raise damaged
-    (length,) = struct.unpack("<Q", begin)
-    if not 2 <= length <= 100_000_000:
-        raise damaged
-    text = bytearray(length)
-    if files.read(descriptor, [memoryview(text)], 8) < length:
-        raise damaged
-    try:
-        header = json.loads(bytes(text))
-        metadata = header.pop("__metadata__")
-        places = {
-            name: Place(x["dtype"], tuple(x["shape"]), 8 + length + x["data_offsets"][0]) for name, x in header.items()
-        }
-        version = int(metadata["version"])
-        unsigned = bytes(text).rstrip(b" ").replace(_crc_entry(metadata["crc"]), _crc_entry(_NO_CRC), 1)
-        if metadata["format"] != FORMAT or f"{zlib_ng.crc32(unsigned):08x}" != metadata["crc"]:
-            raise damaged
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
-        raise damaged from error
-    if version > VERSION:
-        raise StoreError(f"{path} has format {version}, this rekv reads up to {VERSION}; install a newer rekv")
-    return metadata, places
+def index_crc(row: NDArray[np.float32], mask: NDArray[np.uint8] | None) -> int:
+    """The checksum of a representative key, and of which tokens are kept, if a policy chose them."""
+    crc = zlib_ng.crc32(row)
+    return crc if mask is None else zlib_ng.crc32(mask, crc)

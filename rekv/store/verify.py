@@ -262,7 +262,8 @@ class _Check:
         by_slot = faults_of(segment, [frame.slot for frame in rows])
         faults = {frame.id: by_slot[frame.slot] for frame in rows if frame.slot in by_slot}
         self._note(row, rows, faults | _contradictions(segment, rows))
-        self.bytes += (len(rows) - len(faults)) * sum(layer.nbytes + 4 * layer.width for layer in segment.layout)
+        whole = [frame.slot for frame in rows if frame.id not in faults]
+        self.bytes += segment.stored_bytes(whole) if whole else 0
 
     def _note(self, row: SegmentRow, rows: Sequence[FrameRow], faults: Faults) -> None:
         """Tell frames that are damaged, or whole, from those that are known to be; `faults` by frame."""

@@ -15,8 +15,9 @@ from rekv.store.catalog import FILE, FrameRow, SegmentRow, put
 from rekv.store.commit import Commit, Encoded, FrameNote
 from rekv.store.committed import note_committed
 from rekv.store.folder import SessionFolder
+from rekv.store.header import Layer
 from rekv.store.maintenance import Maintenance, first_needed
-from rekv.store.segment import EMPTY, WRITTEN, Layer, Segment
+from rekv.store.segment import EMPTY, WRITTEN, Segment
 
 logger = logging.getLogger(__name__)
 
@@ -230,7 +231,8 @@ class Writer(threading.Thread):
         for layer in range(len(self._meta.layers)):
             blocks = [as_bytes(run) for run in self._encoded.blocks_of(layer, frames)]
             segment.write_blocks(layer, slot, blocks)
-            segment.write_index(layer, slot, self._encoded.representatives_of(layer, frames).numpy())
+            keys, masks = self._encoded.representatives_of(layer, frames), self._encoded.masks_of(layer, frames)
+            segment.write_index(layer, slot, keys.numpy(), masks)
             self._bytes += sum(block.nbytes for block in blocks)
         n = len(frames)
         times = [note.time for note in notes]
@@ -295,6 +297,7 @@ class Writer(threading.Thread):
                 dtype=self._meta.torch_dtype,
                 codec="raw",
                 metadata={"session": self._meta.dumps(), "segment": str(number)},
+                mask_bytes=self._meta.mask_bytes,
             )
         except OSError:
             self._folder.files.unlink(path)

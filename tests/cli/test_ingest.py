@@ -186,6 +186,19 @@ def test_near_duplicates_are_left_out_and_the_next_video_comes_after_them(run: R
     assert [(row.time, row.until) for row in rows(store, "a")] == [(0, 10), (11, 21), (22, 32), (33, 34)]
 
 
+def test_a_policy_keeps_a_part_of_each_frame(run: Run, film: Path, store: Path) -> None:
+    for name, policy in (("all", ()), ("half", ("--policy", "value-norm:0.5"))):
+        ingest_json(run, film, "--session", name, "--store", store, "--n-local", 160, "--end", 35, *policy)
+    ingest_json(run, film, "--session", "half", "--store", store, "--end", 40)  # the session keeps its policy
+    assert "of each frame what value-norm:0.5 keeps" in run("show", "half", "--store", store).stdout
+    answers = [
+        json.loads(run("ask", "--session", name, "--store", store, "Is there a ring?", "--json").stdout)
+        for name in ("all", "half")
+    ]
+    read = [sum(tier["bytes"] for tier in answer["reads"].values()) for answer in answers]
+    assert read[1] == read[0] / 2
+
+
 # -- interrupted ---------------------------------------------------------------------------------------------------
 
 
@@ -265,6 +278,9 @@ def test_a_session_is_asked_while_another_process_reads(run: Run, film: Path, st
         (["FILM", "--session", "b", "--thin-keep", "1"], 2, "thin_keep is 1"),
         (["FILM", "--session", "b", "--ram", "1KB"], 2, "ram is 1000 bytes"),
         (["FILM", "--session", "b", "--kv", "int5"], 2, "int5"),
+        (["FILM", "--session", "b", "--policy", "value-nom:0.5"], 2, "did you mean 'value-norm'"),
+        (["FILM", "--session", "b", "--policy", "value-norm:2"], 2, "above 0 and at most 1"),
+        (["FILM", "--session", "a", "--policy", "redundancy"], 1, "policy None (now redundancy)"),
         (["--session", "b", "--skip-duplicates", "FILM"], 2, "give the option last"),
         (["FILM", "--session", "a", "--sample-fps", "2"], 1, "sample_fps 1.0 (now 2.0)"),
         (["FILM", "--session", "a", "--kv", "int8"], 1, "stored as int4"),

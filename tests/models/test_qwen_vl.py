@@ -325,6 +325,27 @@ def test_retrieved_blocks_stand_as_a_video_of_their_own(model: Model) -> None:
     torch.testing.assert_close(model.family.hf.lm_head(hidden[1]), expected, atol=TOLERANCE, rtol=0)  # type: ignore[operator]
 
 
+@torch.inference_mode()
+def test_what_a_policy_keeps_stays_where_it_was_on_the_grid(model: Model) -> None:
+    plain, all_kept, half = (session_of(model, n_local=120, policy=p) for p in (None, "value-norm:1", "value-norm:0.5"))
+    for session in (plain, all_kept, half):
+        session.append(pictures(25))
+        session.memory.check_integrity()
+    ours, theirs = (one.ask(QUESTION, retrieve_size=3, max_new_tokens=6) for one in (all_kept, plain))
+    assert ours.token_ids == theirs.token_ids
+    positions, cpu, n_init = half.memory.positions, torch.device("cpu"), half.memory.n_init
+    kept = half.memory.layers[1].kept
+    assert kept is not None
+    _, places = kept.read([2, 5, 6])
+    assert 0 < len(places) < 3 * half.block.tokens
+    whole, some = positions.context(3, 900, cpu), positions.kept(places, 3, 900, cpu)
+    among = torch.cat((torch.arange(n_init), n_init + places))
+    assert torch.equal(some.cos, whole.cos[among])
+    assert torch.equal(some.sin, whole.sin[among])
+    picked = half.ask(QUESTION, retrieve_size=3, max_new_tokens=6).retrieval.frames
+    assert picked[0] == theirs.retrieval.frames[0]  # later layers have read something else
+
+
 # -- sessions ------------------------------------------------------------------------------------------------------
 
 

@@ -10,7 +10,8 @@ import torch
 from rekv.errors import DamagedError
 from rekv.store.files import Buffer, Files
 from rekv.store.folder import SessionFolder
-from rekv.store.segment import WRITTEN, Layer, Segment
+from rekv.store.header import Layer
+from rekv.store.segment import WRITTEN, Segment
 from tests.store.faults import FailingFiles, made
 
 LAYERS = [Layer((1, 2, 4), 4, 32)] * 2

@@ -1,0 +1,80 @@
+"""Which memory policies there are. A new one is one line here, a call of `register`, or an entry point."""
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING
+
+from rekv.errors import ConfigError
+
+if TYPE_CHECKING:  # importing torch takes seconds, which looking for a name does without
+    from rekv.memory.policies.base import Policy
+
+GROUP = "rekv.policies"  # entry points of other packages: name = "module:Class"
+
+_POLICIES: "dict[str, str | type[Policy]]" = {  # the class, or where it is
+    "redundancy": "rekv.memory.policies.redundancy:Redundancy",
+    "value-norm": "rekv.memory.policies.value_norm:ValueNorm",
+}
+
+
+def register(policy: "type[Policy]") -> "type[Policy]":
+    """Teach `find` another policy, by its `name`; can be used as a decorator."""
+    _POLICIES[policy.name] = policy
+    return policy
+
+
+def names() -> list[str]:
+    """All names that `find` knows."""
+    return sorted(_POLICIES.keys() | _plugged().keys())
+
+
+def find(text: str | None) -> "Policy | None":
+    """Make the policy that "name" or "name:number" says, such as "value-norm:0.5"; None for None.
+
+    Raises `ConfigError` for a name that nobody offers, and for a number that the policy does not take.
+    """
+    if text is None:
+        return None
+    name, colon, number = text.partition(":")
+    if name not in _POLICIES and name not in _plugged():
+        near = get_close_matches(name, names(), 1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise ConfigError(
+            f"no memory policy {name!r}; {hint}The policies are {', '.join(names())}; a session that another package's "
+            f"policy made needs that package"
+        )
+    policy = _load(name)
+    try:
+        return policy(float(number)) if colon else policy()
+    except ConfigError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"policy {text!r}: write {name}, or {name}:NUMBER ({error})") from error
+
+
+def _load(name: str) -> "type[Policy]":
+    from rekv.memory.policies.base import Policy
+
+    try:
+        policy = _POLICIES[name] if name in _POLICIES else _plugged()[name].load()
+        if isinstance(policy, str):
+            module, _, attribute = policy.partition(":")
+            policy = getattr(import_module(module), attribute)
+    except Exception as error:  # whatever another package's import raises
+        raise ConfigError(
+            f"the memory policy {name!r} cannot be imported ({type(error).__name__}: {error}); mend or uninstall the "
+            f"package that offers it"
+        ) from error
+    if not (isinstance(policy, type) and issubclass(policy, Policy)):
+        raise ConfigError(
+            f"the memory policy {name!r} is not a subclass of rekv.memory.policies.Policy; mend or uninstall the "
+            f"package that offers it"
+        )
+    return policy
+
+
+def _plugged() -> Mapping[str, EntryPoint]:
+    """What installed packages offer, by name; none of it is imported."""
+    return {point.name: point for point in entry_points(group=GROUP)}
