@@ -14,7 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rekv.core import Answer, AskConfig, EncodeConfig, Frame, Retrieval, Span, Timings
+    from rekv.core import Answer, AskConfig, EncodeConfig, Frame, Retrieval, Span, Timings, Turn
     from rekv.engine import Model, Session, load
     from rekv.errors import ConfigError, ModelError, RekvError, SessionError, VideoError
     from rekv.sources import video
@@ -35,6 +35,7 @@ __all__ = [
     "SessionError",
     "Span",
     "Timings",
+    "Turn",
     "VideoError",
     "load",
     "video",
