@@ -3,10 +3,8 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import torch
-
 from rekv.attention.passes import QuestionPass
-from rekv.core import Answer, AskConfig, Retrieval, Timings
+from rekv.core import Answer, AskConfig, Retrieval, Timings, Turn
 from rekv.decoding import FirstToken, Transcript, end_ids
 from rekv.errors import ConfigError
 from rekv.evidence import evidence
@@ -35,13 +33,13 @@ class Times:
         )
 
 
-def prompt_of(family: VideoLM, question: str, choices: Sequence[str] = ()) -> list[int]:
+def prompt_of(family: VideoLM, question: str, choices: Sequence[str] = (), history: Sequence[Turn] = ()) -> list[int]:
     """Return the tokens that follow the frames. Raises `ConfigError` for what is no question."""
     if not question.strip():
         raise ConfigError("the question is empty")
     if any("\ud800" <= c <= "\udfff" for c in question):
         raise ConfigError("the question is not valid text: it holds half a character (a lone surrogate)")
-    return family.prompt_ids(question, choices)
+    return family.prompt_ids(question, choices, history)
 
 
 def transcript(
@@ -74,7 +72,7 @@ def answer(
     layers = sorted(asked.picks)
     retrieval = Retrieval(
         tuple(asked.picks[i] for i in layers),
-        torch.stack([asked.scores[i].cpu() for i in layers]),
+        asked.all_scores,
         asked.visible,
         asked.by,
     )

@@ -10,11 +10,12 @@ from torch import Tensor, nn
 from rekv.attention.hook import run
 from rekv.attention.passes import QuestionPass
 from rekv.attention.together import side_by_side
-from rekv.core import AskConfig, QueryForm
+from rekv.core import AskConfig, QueryForm, Turn
 from rekv.errors import DamagedError, StoreError
 from rekv.memory.memory import Memory
 from rekv.models.base import VideoLM
 from rekv.retrieval import Given, Internal, Retriever, Scoring, Top, find, in_scope, parts_of
+from rekv.retrieval.scoring import margin
 from rekv.store.keeper import Keeper
 
 Similarity = Callable[[str, Sequence[int]], Tensor]  # of a text and the pictures of frames, by a dual encoder
@@ -61,6 +62,24 @@ class Asker:
                 keeper.lose(memory, error)
             else:
                 return passes, warnings
+
+    def follow_up(
+        self, question: tuple[str, int], history: Sequence[Turn], frames: Sequence[int] | None, config: AskConfig
+    ) -> tuple[QuestionPass, list[str]]:
+        """Retrieve for a question that follows others: by its own words, or, if nothing in the video stands out for
+        them, by those of the turn before as well.
+
+        "Where was it?" names nothing to look for. A question that does is not led astray by what was asked before.
+        """
+        (asked,), warnings = self.retrieve([question], frames, config)
+        lead = margin(asked.all_scores) if history and frames is None else None
+        if lead is None or lead >= config.min_margin:
+            return asked, warnings
+        text, room = question
+        (asked,), warnings = self.retrieve(
+            [(f"{history[-1].question} {history[-1].answer} {text}", room)], None, config
+        )
+        return asked, warnings
 
     def read(self, ids: Sequence[Sequence[int]], passes: Sequence[QuestionPass]) -> None:
         """Run questions through the model. Raises `DamagedError` if frames cannot be read."""

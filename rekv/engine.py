@@ -23,7 +23,7 @@ from rekv.asking import Asker
 from rekv.attention.hook import run
 from rekv.attention.passes import AnswerPass, EncodePass, QuestionPass
 from rekv.attention.probe import probe
-from rekv.core import Answer, AskConfig, EncodeConfig, Frame, Image, StorageConfig
+from rekv.core import Answer, AskConfig, EncodeConfig, Frame, Image, StorageConfig, Turn
 from rekv.decoding import Transcript, decode, decode_together
 from rekv.distinct import Distinct
 from rekv.errors import ConfigError
@@ -165,6 +165,7 @@ class Session:
         question: str,
         *,
         choices: Sequence[str] = (),
+        history: Sequence[Turn] = (),
         frames: Sequence[int] | None = None,
         on_text: Callable[[str], None] | None = None,
         cancelled: Callable[[], bool] | None = None,
@@ -172,21 +173,21 @@ class Session:
     ) -> Answer:
         """Answer a question about the stream so far.
 
-        `choices` asks in the paper's multiple-choice form, and measures how likely each letter is; `frames` names
-        frames to read instead of retrieving; `on_text` receives the words as they come; `cancelled` is polled at every
-        token. `settings` are fields of `AskConfig`. Raises `ConfigError` for what cannot be asked.
+        `choices` asks in the paper's multiple-choice form, and measures how likely each letter is; `history` is the
+        conversation so far, oldest turn first: see `Asker.follow_up`; `frames` names frames to read instead of
+        retrieving; `on_text` receives the words as they come; `cancelled` is polled at every token. `settings` are
+        fields of `AskConfig`. Raises `ConfigError` for what cannot be asked.
         """
         config = self.model.family.ask_config.but(**settings)
         begun = perf_counter()
         with self.model.turns.take() as turn:
             started = perf_counter()
-            prompt = prompt_of(self.model.family, question, choices)
-            (asked,), warnings = self._asker.retrieve([(question, len(prompt))], frames, config)
+            prompt = prompt_of(self.model.family, question, choices, history)
+            asked, warnings = self._asker.follow_up((question, len(prompt)), history, frames, config)
             retrieved = perf_counter()
             said = transcript(self.model.family, config, on_text, cancelled, turn.end, letters=len(choices))
             self._decode(asked, prompt, config, said)
-        times = Times(begun, started, retrieved)
-        return self._answer(question, asked, said, times, warnings=warnings, config=config)
+        return self._answer(question, asked, said, Times(begun, started, retrieved), warnings=warnings, config=config)
 
     @torch.inference_mode()
     def ask_many(
@@ -201,8 +202,7 @@ class Session:
         """Answer several questions about the stream so far: what `ask` would, in less time.
 
         `choices` has those of each question, if any do. Up to `together` questions share their forward passes, and need
-        room for the frames that each reads. An answer's times are those of all that it was computed with. The rest is
-        as in `ask`.
+        room for the frames that each reads; an answer's times are those of all of them. The rest is as in `ask`.
         """
         config = self.model.family.ask_config.but(**settings)
         if choices and len(choices) != len(questions):

@@ -106,6 +106,11 @@ class QuestionPass:
     def keep(self, context: ContextLayer, tokens: int) -> None:
         """Nothing of the question."""
 
+    @property
+    def all_scores(self) -> Tensor:
+        """What every layer scored: (layers, visible), on the CPU."""
+        return torch.stack([self.scores[layer].cpu() for layer in sorted(self.scores)])
+
     def _gather(self, layer: int, state: LayerMemory, frames: Sequence[int]) -> ContextLayer:
         """[sink | blocks], rotated as if they followed each other, such that they end at `bound` in every layer.
 

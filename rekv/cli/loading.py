@@ -1,5 +1,6 @@
 """Loading the model that was asked for."""
 
+import logging
 import os
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,9 @@ def load_model(
     weights: str | None = None,
 ) -> "Model":
     """Load a model by name, or the built-in one, and say so first: importing PyTorch alone takes seconds."""
+    # torchao, where it is installed, tells at every start which of its kernels this machine does not have.
+    for noisy in ("torchao", "torch.utils._pytree"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
     console.print(f"Loading {name or 'the built-in model'} ...", style="dim")
 
     import torch

@@ -5,11 +5,12 @@ It makes everything work on a CPU with no network, and proves the pipeline. It k
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
-from rekv.core import AskConfig, EncodeConfig
+from rekv.core import AskConfig, EncodeConfig, Turn
 from rekv.errors import ModelError
 from rekv.models.aliases import BUILTIN
 from rekv.models.dual import BUILTIN as DUAL
@@ -29,6 +30,10 @@ class Tiny(LlavaOnevision):
     @property
     def init_prompt(self) -> str:
         return "<|im_start|>system\nYou are a helpful assistant.<|im_end|><|im_start|>user\n"
+
+    def dialogue(self, turns: Sequence[Turn], question: str) -> str:
+        """The question alone: it was never trained on a second one, and earlier turns would only confuse it."""
+        return self.prompt(question)
 
 
 def load(*, device: str | None = None, dtype: str | torch.dtype | None = None) -> Tiny:
