@@ -39,7 +39,7 @@ bench: $(INSTALLED)  ## run the benchmarks; results go to out/
 	$(BIN)/python benchmarks/needle.py --set hard --json out/needle-hard.json
 	$(BIN)/python benchmarks/dual.py --json out/dual.json
 
-tiny: $(INSTALLED)  ## train the built-in model again, in less than two hours; interrupted, it goes on where it was
+tiny: $(INSTALLED)  ## train the built-in model again: minutes on a GPU, hours on two cores; interrupted, it goes on where it was
 	$(BIN)/python -m training --out out/training
 
 clean:  ## remove .venv, caches and results
