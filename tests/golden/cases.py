@@ -15,7 +15,7 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModelForImageTextToText
 
 import rekv.attention.hook
-from rekv.core import EncodeConfig, Frame, StorageConfig
+from rekv.core import EncodeConfig, Frame, StorageConfig, Turn
 from rekv.engine import Model, Session
 from rekv.models.base import VideoLM
 from rekv.models.pixels import Preprocessor
@@ -79,7 +79,7 @@ class GoldenLM(VideoLM):
     def question_ids(self, question: str) -> list[int]:
         return list(self._spec["questions"][int(question)]["question_ids"])
 
-    def prompt_ids(self, question: str, choices: Sequence[str] = ()) -> list[int]:
+    def prompt_ids(self, question: str, choices: Sequence[str] = (), turns: Sequence[Turn] = ()) -> list[int]:
         return list(self._spec["questions"][int(question)]["prompt_ids"])
 
     def frame_features(self, pixels: Tensor) -> Tensor:
