@@ -310,7 +310,7 @@ def test_append_interrupted_at_any_line() -> None:
         ("rekv.attention.hook.sdpa_attention_forward", 4),
         ("rekv.attention.passes.window_attention", 7),
         ("rekv.decoding.Transcript._decode", 1),
-        ("rekv.engine.evidence", 0),
+        ("rekv.answering.evidence", 0),
     ],
 )
 def test_ask_fails_and_the_session_is_untouched(
