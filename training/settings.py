@@ -93,10 +93,10 @@ def quick(settings: Settings) -> Settings:
 
     return replace(
         settings,
-        vision=shorter(settings.vision, 200),
+        vision=shorter(settings.vision, 150),
         vision_pictures=64,
-        language=shorter(settings.language, 100),
+        language=shorter(settings.language, 80),
         courses=tuple(replace(course, clips=max(course.clips // 3, 2)) for course in settings.courses),
-        dual=shorter(settings.dual, 60),
+        dual=shorter(settings.dual, 50),
         dual_pairs=128,
     )

@@ -195,7 +195,7 @@ def test_a_call_that_failed_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> N
     session = session_of(seeing())
     session.append(numbered(4))
     with monkeypatch.context() as patch:
-        patch.setattr("rekv.memory.memory.Memory.commit", lambda self, times: 1 / 0)
+        patch.setattr("rekv.memory.memory.Memory.commit", lambda self, times, **more: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             session.append(numbered(4, 100))
     session.append(numbered(8, 4))
