@@ -119,7 +119,7 @@ class Asking:
     def scan(self, form: QueryForm) -> Tensor:
         one = self._pass(Internal(Top.of(self)), form)
         self._asker.read([self.ids], [one])
-        return torch.stack([one.scores[layer].cpu() for layer in sorted(one.scores)])[:, : len(self.candidates)]
+        return one.all_scores[:, : len(self.candidates)]
 
     def choose(self, frames: Sequence[int] | None) -> QuestionPass:
         """Return the pass that will read the given frames, or those that the retriever picks.
