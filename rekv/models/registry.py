@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points
+from collections.abc import Sequence
+from importlib.metadata import EntryPoint
 from typing import TYPE_CHECKING
 
 from rekv.errors import ModelError
+from rekv.plugins import imported, installed
 
 if TYPE_CHECKING:
     from rekv.models.base import VideoLM
@@ -38,11 +38,10 @@ def find_family(architectures: Sequence[str]) -> tuple[str, type[VideoLM]] | Non
     """The first architecture that a family takes, and the family: registered, or of an installed package."""
     for architecture in architectures:
         family = _FAMILIES.get(architecture)
-        if family is None and (point := _plugged().get(architecture)) is not None:
+        if family is None and (point := installed(GROUP).get(architecture)) is not None:
             family = _load(point)
         if isinstance(family, str):
-            module, _, name = family.partition(":")
-            family = getattr(import_module(module), name)
+            family = imported(family)
         if family is not None:
             return architecture, family
     return None
@@ -50,16 +49,11 @@ def find_family(architectures: Sequence[str]) -> tuple[str, type[VideoLM]] | Non
 
 def families() -> dict[str, str]:
     """Architecture -> name of its family's class, without importing any."""
-    known = {architecture: point.value for architecture, point in _plugged().items()} | _FAMILIES
+    known = {architecture: point.value for architecture, point in installed(GROUP).items()} | _FAMILIES
     return {
         architecture: family.rpartition(":")[2] if isinstance(family, str) else family.__name__
         for architecture, family in known.items()
     }
-
-
-def _plugged() -> Mapping[str, EntryPoint]:
-    """What installed packages offer, by architecture; none of it is imported."""
-    return {point.name: point for point in entry_points(group=GROUP)}
 
 
 def _load(point: EntryPoint) -> type[VideoLM]:

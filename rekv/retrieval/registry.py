@@ -5,11 +5,9 @@ An entry point of the group `rekv.retrievers` names a factory: a class or functi
 """
 
 from collections.abc import Sequence
-from difflib import get_close_matches
-from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points
 
 from rekv.errors import ConfigError
+from rekv.plugins import hint, imported, installed
 from rekv.retrieval.base import Factory
 
 GROUP = "rekv.retrievers"
@@ -33,18 +31,16 @@ def register(name: str, factory: Factory) -> None:
 
 def names() -> Sequence[str]:
     """The names of all, in the order in which they are told."""
-    return tuple(dict.fromkeys((*_KNOWN, *sorted(_installed()))))
+    return tuple(dict.fromkeys((*_KNOWN, *sorted(installed(GROUP)))))
 
 
 def find(name: str) -> Factory:
     """The factory of this name. Raises `ConfigError` if there is none, or it cannot be imported."""
     known = _KNOWN.get(name)
-    if known is None and (entry := _installed().get(name)) is not None:
+    if known is None and (entry := installed(GROUP).get(name)) is not None:
         known = entry.value
     if known is None:
-        near = get_close_matches(name, names(), 1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise ConfigError(f"there is no retriever {name!r}; {hint}There are {', '.join(names())}")
+        raise ConfigError(f"there is no retriever {name!r}; {hint(name, names())}There are {', '.join(names())}")
     return _imported(name, known) if isinstance(known, str) else known
 
 
@@ -56,14 +52,9 @@ def needs_pictures(name: str) -> bool:
     return name in _NEED_PICTURES or bool(getattr(find(name), "needs_pictures", False))
 
 
-def _installed() -> dict[str, EntryPoint]:
-    return {entry.name: entry for entry in entry_points(group=GROUP)}
-
-
 def _imported(name: str, where: str) -> Factory:
-    module, _, attribute = where.partition(":")
     try:
-        factory: Factory = getattr(import_module(module), attribute)
+        factory: Factory = imported(where)
     except (ImportError, AttributeError) as error:
         raise ConfigError(
             f"the retriever {name!r} cannot be imported from {where} ({error}); reinstall the package it comes with"

@@ -200,7 +200,7 @@ def test_a_retriever_can_be_installed(monkeypatch: pytest.MonkeyPatch) -> None:
         EntryPoint("ours", "tests.retrieval.test_retrievers:newest_first", registry.GROUP),
         EntryPoint("broken", "rekv.no_such_module:it", registry.GROUP),
     ]
-    monkeypatch.setattr(registry, "entry_points", lambda group: entries if group == registry.GROUP else [])
+    monkeypatch.setattr("rekv.plugins.entry_points", lambda group: entries if group == registry.GROUP else [])
     assert {"ours", "broken", "internal"} <= set(names())
     assert picks("ours", FakeQuery(asking(3))) == [9, 8, 7]
     with pytest.raises(ConfigError, match=r"'broken' cannot be imported from rekv\.no_such_module:it"):

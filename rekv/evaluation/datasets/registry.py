@@ -1,11 +1,10 @@
 """Which benchmarks there are, by name. A new one is one small file and one line here."""
 
 from collections.abc import Sequence
-from difflib import get_close_matches
-from importlib import import_module
 
 from rekv.errors import ConfigError
 from rekv.evaluation.datasets.base import Dataset
+from rekv.plugins import hint, imported
 
 _KNOWN: dict[str, str | type[Dataset]] = {
     "mlvu": "mlvu:MLVU",
@@ -39,10 +38,7 @@ def find(name: str) -> Dataset:
     """The benchmark of this name. Raises `ConfigError` if there is none."""
     known = _KNOWN.get(name)
     if known is None:
-        near = get_close_matches(name, _KNOWN, 1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise ConfigError(f"there is no dataset {name!r}; {hint}There are {', '.join(_KNOWN)}")
+        raise ConfigError(f"there is no dataset {name!r}; {hint(name, _KNOWN)}There are {', '.join(_KNOWN)}")
     if isinstance(known, str):
-        module, _, attribute = known.partition(":")
-        known = getattr(import_module(f"rekv.evaluation.datasets.{module}"), attribute)
+        known = imported(f"rekv.evaluation.datasets.{known}")
     return known()

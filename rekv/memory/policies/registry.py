@@ -1,12 +1,9 @@
 """Which memory policies there are. A new one is one line here, a call of `register`, or an entry point."""
 
-from collections.abc import Mapping
-from difflib import get_close_matches
-from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING
 
 from rekv.errors import ConfigError
+from rekv.plugins import hint, imported, installed
 
 if TYPE_CHECKING:  # importing torch takes seconds, which looking for a name does without
     from rekv.memory.policies.base import Policy
@@ -27,7 +24,7 @@ def register(policy: "type[Policy]") -> "type[Policy]":
 
 def names() -> list[str]:
     """All names that `find` knows."""
-    return sorted(_POLICIES.keys() | _plugged().keys())
+    return sorted(_POLICIES.keys() | installed(GROUP).keys())
 
 
 def find(text: str | None) -> "Policy | None":
@@ -38,12 +35,10 @@ def find(text: str | None) -> "Policy | None":
     if text is None:
         return None
     name, colon, number = text.partition(":")
-    if name not in _POLICIES and name not in _plugged():
-        near = get_close_matches(name, names(), 1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
+    if name not in _POLICIES and name not in installed(GROUP):
         raise ConfigError(
-            f"no memory policy {name!r}; {hint}The policies are {', '.join(names())}; a session that another package's "
-            f"policy made needs that package"
+            f"no memory policy {name!r}; {hint(name, names())}The policies are {', '.join(names())}; a session that "
+            f"another package's policy made needs that package"
         )
     policy = _load(name)
     try:
@@ -58,10 +53,9 @@ def _load(name: str) -> "type[Policy]":
     from rekv.memory.policies.base import Policy
 
     try:
-        policy = _POLICIES[name] if name in _POLICIES else _plugged()[name].load()
+        policy = _POLICIES[name] if name in _POLICIES else installed(GROUP)[name].load()
         if isinstance(policy, str):
-            module, _, attribute = policy.partition(":")
-            policy = getattr(import_module(module), attribute)
+            policy = imported(policy)
     except Exception as error:  # whatever another package's import raises
         raise ConfigError(
             f"the memory policy {name!r} cannot be imported ({type(error).__name__}: {error}); mend or uninstall the "
@@ -73,8 +67,3 @@ def _load(name: str) -> "type[Policy]":
             f"package that offers it"
         )
     return policy
-
-
-def _plugged() -> Mapping[str, EntryPoint]:
-    """What installed packages offer, by name; none of it is imported."""
-    return {point.name: point for point in entry_points(group=GROUP)}
