@@ -10,17 +10,15 @@ import torch
 from torch import Tensor
 
 from rekv.attention.hook import run
-from rekv.attention.passes import AnswerPass, EncodePass
-from rekv.core import AskConfig, Frame, Turn
-from rekv.decoding import Transcript, decode
+from rekv.attention.passes import EncodePass
+from rekv.core import Frame, Turn
 from rekv.engine import Model, Session, load
 from rekv.memory.memory import Memory
 from rekv.models.chat import ChatLM
 from tests.models.families import FAMILIES, PICTURE, Tiny
+from tests.models.same import QUESTION, TOLERANCE, check_own_loop, check_together
 from tests.support import hidden_states
 
-TOLERANCE = 1e-4
-QUESTION = "what is red"
 ENDLESS = 1 << 20  # a window that holds everything
 
 
@@ -145,24 +143,10 @@ def filled(model: Model, n: int = 12, **settings: Any) -> Session:
     return session
 
 
-@torch.inference_mode()
 def test_generate_equals_our_own_loop(model: Model) -> None:
-    """Retrieved context, handed to `generate()`, and the same context decoded one step at a time by rekv."""
     session = model.session(n_local=ENDLESS, frames_per_call=4)
     session.append(pictures(12))
-    settings = {"retrieve_size": 3, "max_new_tokens": 8}
-    with hidden_states(model.decoder) as hidden:
-        answer = session.ask(QUESTION, **settings)
-    _, *generated = hidden
-    assert {len(layer) for layer in answer.retrieval.frames} == {3}
-    config, prompt = AskConfig(**settings), model.family.prompt_ids(QUESTION)
-    (asked,), _ = session._asker.retrieve([(QUESTION, len(prompt))], None, config)
-    transcript = Transcript(model.family.tokenizer, frozenset(), (), None, None, lambda: None)
-    windowed = AnswerPass(session.memory, asked.contexts)
-    with hidden_states(model.decoder) as hidden:
-        decode(model.family.hf, prompt, asked.contexts, asked.bound, config, transcript, windowed)
-    assert tuple(transcript.ids) == answer.token_ids
-    torch.testing.assert_close(torch.cat(hidden), torch.cat(generated), atol=TOLERANCE, rtol=0)
+    check_own_loop(session)
 
 
 def test_resume_through_the_store(model: Model, folder: Path, tmp_path: Path) -> None:
@@ -182,9 +166,4 @@ def test_resume_through_the_store(model: Model, folder: Path, tmp_path: Path) ->
 def test_questions_together_are_answered_as_alone(model: Model) -> None:
     session = model.session(n_local=ENDLESS, frames_per_call=4)
     session.append(pictures(12))
-    questions = [QUESTION, "how many", "what is the color of it now"]
-    settings: dict[str, Any] = {"retrieve_size": 3, "max_new_tokens": 6}
-    alone = [session.ask(question, **settings) for question in questions]
-    together = session.ask_many(questions, **settings)
-    assert [answer.token_ids for answer in together] == [answer.token_ids for answer in alone]
-    assert [answer.retrieval.frames for answer in together] == [answer.retrieval.frames for answer in alone]
+    check_together(session)

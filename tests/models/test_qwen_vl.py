@@ -14,20 +14,18 @@ from packaging.version import Version
 from torch import Tensor
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil, smart_resize
 
-from rekv.attention.passes import AnswerPass, EncodePass
+from rekv.attention.passes import EncodePass
 from rekv.attention.rotary import rotate
-from rekv.core import AskConfig, Frame
-from rekv.decoding import Transcript, decode
+from rekv.core import Frame
 from rekv.engine import Model, Session, load
 from rekv.errors import ConfigError, ModelError, SessionError
 from rekv.memory.memory import Memory
 from rekv.models.patches import fit, patchify
 from rekv.store.meta import SessionMeta
 from tests.models.families import save, text, tokenizer
+from tests.models.same import QUESTION, TOLERANCE, check_own_loop, check_together
 from tests.support import hidden_states
 
-TOLERANCE = 1e-4
-QUESTION = "what is red"
 ENDLESS = 1 << 20  # a window that holds everything
 SPECIAL = ["<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|video_pad|>"]
 VIDEO = 261  # the last of these
@@ -292,24 +290,10 @@ def test_an_answer_from_all_of_a_video_is_the_stock_models_own(model: Model) -> 
     assert session.ask(QUESTION, retrieve_size=8, max_new_tokens=8).token_ids == tuple(expected.tolist())
 
 
-@torch.inference_mode()
 def test_generate_equals_our_own_loop(model: Model) -> None:
-    """Retrieved context, handed to `generate()`, and the same context decoded one step at a time by rekv."""
     session = session_of(model)
     session.append(pictures(24))
-    settings: dict[str, Any] = {"retrieve_size": 3, "max_new_tokens": 8}
-    with hidden_states(model.decoder) as hidden:
-        answer = session.ask(QUESTION, **settings)
-    _, *generated = hidden
-    assert {len(layer) for layer in answer.retrieval.frames} == {3}
-    config, prompt = AskConfig(**settings), model.family.prompt_ids(QUESTION)
-    (asked,), _ = session._asker.retrieve([(QUESTION, len(prompt))], None, config)
-    transcript = Transcript(model.family.tokenizer, frozenset(), (), None, None, lambda: None)
-    windowed = AnswerPass(session.memory, asked.contexts)
-    with hidden_states(model.decoder) as hidden:
-        decode(model.family.hf, prompt, asked.contexts, asked.bound, config, transcript, windowed)
-    assert tuple(transcript.ids) == answer.token_ids
-    torch.testing.assert_close(torch.cat(hidden), torch.cat(generated), atol=TOLERANCE, rtol=0)
+    check_own_loop(session)
 
 
 @torch.inference_mode()
@@ -578,9 +562,4 @@ def test_a_tokenizer_without_the_marks_is_refused(folder: Path, tmp_path: Path) 
 def test_questions_together_are_answered_as_alone(model: Model) -> None:
     session = session_of(model)
     session.append(pictures(11))
-    questions = [QUESTION, "how many", "what is the color of it now"]
-    settings: dict[str, Any] = {"retrieve_size": 3, "max_new_tokens": 6}
-    alone = [session.ask(question, **settings) for question in questions]
-    together = session.ask_many(questions, **settings)
-    assert [answer.token_ids for answer in together] == [answer.token_ids for answer in alone]
-    assert [answer.retrieval.frames for answer in together] == [answer.retrieval.frames for answer in alone]
+    check_together(session)
