@@ -24,13 +24,18 @@ class Stopped:
 def stop(*args: object, when: bytes) -> Stopped:
     """Run `rekv` with these arguments, one of them --json, in a terminal; Ctrl-C once it shows this pattern."""
     terminal, its_end = pty.openpty()
-    running = subprocess.Popen(
-        [sys.executable, "-m", "rekv", *map(str, args)],
-        stdout=subprocess.PIPE,
-        stderr=its_end,
-        env=os.environ | {"TERM": "xterm", "COLUMNS": "100"},
-        start_new_session=True,
-    )
+    # Tests that run in the background may have been started with Ctrl-C ignored, which a new process would inherit.
+    ours = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        running = subprocess.Popen(
+            [sys.executable, "-m", "rekv", *map(str, args)],
+            stdout=subprocess.PIPE,
+            stderr=its_end,
+            env=os.environ | {"TERM": "xterm", "COLUMNS": "100"},
+            start_new_session=True,
+        )
+    finally:
+        signal.signal(signal.SIGINT, ours)
     os.close(its_end)
     assert running.stdout is not None
     told = b""
