@@ -60,9 +60,6 @@ class Feed:
         whole = due // self._group * self._group
         return due if self._ended and due == len(self._held) and time == math.inf else whole
 
-    def _late(self, time: float) -> bool:
-        return bool(self._held) and self._held[-1].time > time
-
     def _read(self) -> None:
         begun = perf_counter()
         frame = next(self._frames, None)

@@ -14,7 +14,6 @@ import torch
 from rekv.errors import ConfigError, ModelError
 
 _PACKAGES = {"int8": "torchao", "int4": "bitsandbytes"}
-WEIGHTS = tuple(_PACKAGES)
 _KEPT = r"(?!.*(language_model|text_model)\.).+"  # modules whose weights stay as they are, as a regular expression
 
 

@@ -108,13 +108,6 @@ class Canvas:
         self.glow[:, rows, columns] += color[:, None, None] * np.maximum(1 - cover, 0) ** 2
         self.glows = True
 
-    def lit(self, left: float, top: float, right: float, bottom: float, color: Color) -> None:
-        """Let a rectangle glow at night: a window with light behind it."""
-        x, across = _span(left * self.scale[0], right * self.scale[0], self.width)
-        y, down = _span(top * self.scale[1], bottom * self.scale[1], self.height)
-        self.glow[:, y, x] += color[:, None, None] * (down[:, None] * across)
-        self.glows = True
-
     def panes(
         self,
         area: tuple[float, float, float, float],
