@@ -70,7 +70,7 @@ class Settings:
 
     vision: Stage = Stage(steps=1600, rate=1.5e-3, warmup=0.02)
     vision_pictures: int = 128  # per step
-    language: Stage = Stage(steps=3000, rate=1.2e-3)
+    language: Stage = Stage(steps=4800, rate=1.2e-3)
     courses: tuple[Course, ...] = (
         Course(0.0, 0.12, 60, 3, 4, (1, 2, 3), 0.7),
         Course(0.12, 0.3, 24, 8, 10, (2, 4, 6, 8), 0.5),
