@@ -228,7 +228,7 @@ def record(session: Session, frames: Sequence[Frame] = ()) -> Record:
 
 def shrink_slabs(patch: pytest.MonkeyPatch, *, block_bytes: int, index_frames: int = 5) -> None:
     """Make slabs so small that streams of a few frames have many of them."""
-    patch.setattr("rekv.memory.pool._SLAB_BYTES", {"cpu": block_bytes, "cuda": block_bytes})
+    patch.setattr("rekv.memory.pool._SLAB_BYTES", block_bytes)
     patch.setattr("rekv.memory.index._SLAB_FRAMES", index_frames)
 
 

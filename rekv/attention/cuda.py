@@ -47,7 +47,7 @@ def _windowed_flash(q: Tensor, k: Tensor, v: Tensor, n_local: int, scale: float)
 
 
 def _bounds(n: int, device: torch.device) -> Tensor:
-    return torch.tensor([0, n], dtype=torch.int32, device=device)
+    return torch.arange(0, n + 1, n, dtype=torch.int32, device=device)  # 0, n; copied there, it would wait for the GPU
 
 
 def _grouped_heads(grouped: bool) -> dict[str, Any]:
@@ -68,7 +68,7 @@ def _far(sink: Sink, scale: float, shape: torch.Size) -> tuple[Tensor, Tensor]:
     kv_heads, sinks, _ = sink.keys.shape
     query = sink.query.reshape(kv_heads, -1, n, dim).float()
     logits = torch.einsum("kgnd,ksd->kgns", query, sink.keys.float()) * scale
-    live = torch.arange(sinks, device=logits.device) < sink.counts.to(logits.device)[:, None]
+    live = torch.arange(sinks, device=logits.device) < sink.counts.to(logits.device, non_blocking=True)[:, None]
     logits = logits.masked_fill(~live, -torch.inf)
     lse = logits.logsumexp(-1)
     # A query that sees no sink yet has lse -inf: its weights are 0, not NaN.

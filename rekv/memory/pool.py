@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rekv.errors import MemoryFullError
+from rekv.memory.pinned import Ahead, pinned
 
 Ints = NDArray[np.int64]
 
 _ABSENT = -1
-_SLAB_BYTES = {"cpu": 16 << 20, "cuda": 64 << 20}  # pinning memory is slow to begin: larger pieces
+_SLAB_BYTES = 16 << 20
 
 
 def as_bytes(tensor: Tensor) -> memoryview:
@@ -39,8 +40,9 @@ class Pool:
         self.shape, self.dtype, self.device, self.pinned = shape, dtype, device, pinned
         self.row_bytes = math.prod(shape) * dtype.itemsize
         self.limit = limit
-        self.rows_per_slab = max(1, _SLAB_BYTES["cuda" if pinned else "cpu"] // self.row_bytes)
+        self.rows_per_slab = max(1, _SLAB_BYTES // self.row_bytes)
         self._slabs: list[Tensor] = []  # each (rows_per_slab, *shape)
+        self._coming: Ahead[Tensor] = Ahead()
         self._row = np.full(1024, _ABSENT, np.int64)  # by frame
         self._frame = np.full(0, _ABSENT, np.int64)  # by row
         self._used = np.zeros(0, np.int64)  # by row: when, counted in calls
@@ -104,6 +106,7 @@ class Pool:
         if limit > self.rows_per_slab:
             limit -= limit % self.rows_per_slab  # whole slabs, for only these are given back
         self.limit = limit
+        self._coming.forget()
         while self._slabs and (len(self._slabs) - 1) * self.rows_per_slab >= limit:
             first = (len(self._slabs) - 1) * self.rows_per_slab
             if (self._frame[first:][self._held()[first:]] >= keep).any():
@@ -175,7 +178,9 @@ class Pool:
         return may_leave[oldest]
 
     def _grow(self) -> None:
-        self._slabs.append(self._new_slab())
+        beyond = self.capacity + self.rows_per_slab
+        more = self.pinned and (self.limit is None or beyond < self.limit)
+        self._slabs.append(self._coming.take(self._new_slab, more=more))
         used, frame = np.zeros(self.capacity, np.int64), np.full(self.capacity, _ABSENT, np.int64)
         used[: len(self._used)], frame[: len(self._frame)] = self._used, self._frame
         self._used = used
@@ -184,11 +189,15 @@ class Pool:
     @torch.inference_mode(False)  # a tensor made in that mode could be written to in no other
     def _new_slab(self) -> Tensor:
         shape = (self.rows_per_slab, *self.shape)
-        if self.pinned or self.device.type != "cpu":
-            return torch.empty(shape, dtype=self.dtype, device=self.device, pin_memory=self.pinned)
+        if self.device.type != "cpu":
+            return torch.empty(shape, dtype=self.dtype, device=self.device)
         # Straight from the system: resident only where written, and no holes in the heap of a long stream.
-        memory = mmap(-1, math.prod(shape) * self.dtype.itemsize, flags=MAP_PRIVATE | MAP_ANONYMOUS)
-        return torch.frombuffer(memory, dtype=self.dtype).view(shape)
+        size = math.prod(shape) * self.dtype.itemsize
+        if self.pinned:
+            memory = pinned(size)
+        else:
+            memory = torch.frombuffer(mmap(-1, size, flags=MAP_PRIVATE | MAP_ANONYMOUS), dtype=torch.uint8)
+        return memory.view(self.dtype).view(shape)
 
     def _held(self) -> NDArray[np.bool_]:
         """By row: whether it holds a frame."""

@@ -176,7 +176,7 @@ class VideoLM(ABC):
 
         Returns (frames, 3, height, width) on the model's device, in its dtype.
         """
-        return self.preprocessor(images).to(self.device, self.dtype)
+        return self.preprocessor(images, self.device).to(self.dtype)
 
     def init_ids(self, text: str | None = None) -> list[int]:
         return self._ids(self.init_prompt if text is None else text, starts=True)

@@ -8,6 +8,7 @@ resize the long side and then to the size (SmolVLM). torchvision, which those pr
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Self
 
@@ -30,7 +31,8 @@ _FILES = (
 )
 _FILTERS: dict[Any, Filter] = {1: "lanczos", 2: "bilinear", 3: "bicubic"}  # by number in PIL.Image.Resampling
 _RESCALE = 1 / 255
-_BATCH = 1 << 21  # pixels resized at once; bounds memory
+_CPU = torch.device("cpu")
+_BATCH = {"cpu": 1 << 21, "cuda": 1 << 23}  # pixels resized at once; bounds memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,13 +70,14 @@ class Preprocessor:
         rescale = config.get("rescale_factor", _RESCALE) if config.get("do_rescale", True) else 1.0
         return cls(size, _FILTERS[resample], mean, std, rescale, **way)
 
-    def __call__(self, images: Sequence[Image]) -> torch.Tensor:
-        """Map pictures (height, width, 3) uint8, of any sizes, to pixels (n, 3, *size) float32."""
-        pixels = torch.empty(len(images), 3, *self.size, dtype=torch.float32)
-        for batch in _batches(images):
-            stack = torch.from_numpy(np.stack([images[i] for i in batch])).permute(0, 3, 1, 2)
-            pixels[batch] = self._fitted(stack).float()
-        mean, std = (torch.tensor(colour)[:, None, None] for colour in (self.mean, self.std))
+    def __call__(self, images: Sequence[Image], device: torch.device = _CPU) -> torch.Tensor:
+        """Map pictures (height, width, 3) uint8, of any sizes, to pixels (n, 3, *size) float32 on `device`."""
+        pixels = torch.empty(len(images), 3, *self.size, dtype=torch.float32, device=device)
+        for batch in _batches(images, _BATCH.get(device.type, _BATCH["cpu"])):
+            fitted = self._fitted(_stack([images[i] for i in batch], device))
+            for i, picture in zip(batch, fitted, strict=True):
+                pixels[i] = picture
+        mean, std = (_colours(colour, device) for colour in (self.mean, self.std))
         return pixels.mul_(self.rescale).sub_(mean).div_(std)
 
     def _fitted(self, images: torch.Tensor) -> torch.Tensor:
@@ -87,6 +90,20 @@ class Preprocessor:
         if self.long_side is not None:
             images = resize(images, _by_long_side(height, width, self.long_side), self.resample)
         return resize(images, self.size, self.resample)
+
+
+def _stack(images: Sequence[Image], device: torch.device) -> torch.Tensor:
+    """uint8 pictures of one size (n, 3, height, width) on `device`."""
+    cuda = device.type == "cuda"  # from pinned memory it copies by itself, while this thread goes on
+    stack = torch.empty(len(images), *images[0].shape, dtype=torch.uint8, pin_memory=cuda)
+    np.stack(images, out=stack.numpy())
+    return stack.to(device, non_blocking=cuda).permute(0, 3, 1, 2)
+
+
+@lru_cache(maxsize=8)
+@torch.inference_mode(False)  # for whoever asks next, in whatever mode
+def _colours(values: tuple[float, float, float], device: torch.device) -> torch.Tensor:
+    return torch.tensor(values, device=device)[:, None, None]
 
 
 def processor_config(source: str | Path) -> Mapping[str, Any]:
@@ -139,8 +156,8 @@ def _way(config: Mapping[str, Any], name: str) -> tuple[tuple[int, int], dict[st
     raise _unsupported(name, f"resizes to {size}, not to a fixed height and width")
 
 
-def _batches(images: Sequence[Image]) -> Iterator[list[int]]:
-    """Group the indices of pictures of equal size."""
+def _batches(images: Sequence[Image], pixels: int) -> Iterator[list[int]]:
+    """Group the indices of pictures of equal size, as many as have so many pixels."""
     groups: dict[tuple[int, ...], list[int]] = {}
     for i, image in enumerate(images):
         groups.setdefault(image.shape, []).append(i)
@@ -148,7 +165,7 @@ def _batches(images: Sequence[Image]) -> Iterator[list[int]]:
         area = shape[0] * shape[1]
         if area == 0:
             raise ConfigError(f"a picture of shape {shape} has no pixels")
-        n = max(1, _BATCH // area)
+        n = max(1, pixels // area)
         yield from (group[i : i + n] for i in range(0, len(group), n))
 
 

@@ -2,7 +2,8 @@
 
 Checkpoints are trained on pictures that Pillow resized. `torch.nn.functional.interpolate(antialias=True)`
 differs from it by up to 2 of 255, and by far more for tall pictures and those one pixel wide; so the weights
-are made here as Pillow makes them and applied in fp64, where sums of 8-bit values x 22-bit weights are exact.
+are made here as Pillow makes them and applied in fp64, where sums of 8-bit values x 22-bit weights are exact: in
+any order, so on a GPU too.
 """
 
 from collections.abc import Callable
@@ -19,7 +20,10 @@ _TILE = 32  # output pixels per product: few enough to skip most zeros, enough t
 
 
 def resize(images: Tensor, size: tuple[int, int], kind: Filter) -> Tensor:
-    """Resize uint8 images (n, channels, height, width) to `size` = (height, width), aspect ratio not kept."""
+    """Resize uint8 images (n, channels, height, width), where they are, to `size` = (height, width).
+
+    The aspect ratio is not kept.
+    """
     (height, width), (new_height, new_width) = images.shape[-2:], size
     # Each direction rounds to 8 bits, so their order shows. Pillow 13 takes a tall picture's height first.
     if height - new_height > max(0, 2 * (width - new_width)):
@@ -32,7 +36,7 @@ def _across(images: Tensor, width: int, kind: Filter) -> Tensor:
     if images.shape[-1] == width:
         return images
     planar = images.contiguous()
-    tiles = _tiles(images.shape[-1], width, kind)
+    tiles = _tiles(images.shape[-1], width, kind, images.device)
     parts = [planar[..., tile.start : tile.end].double() @ tile.weights for tile in tiles]
     return torch.cat(parts, -1).add_(0.5).clamp_(0, 255).to(torch.uint8)
 
@@ -46,7 +50,7 @@ class _Tile(NamedTuple):
 
 
 @lru_cache(maxsize=32)
-def _tiles(length: int, new_length: int, kind: Filter) -> tuple[_Tile, ...]:
+def _tiles(length: int, new_length: int, kind: Filter, device: torch.device) -> tuple[_Tile, ...]:
     first, weights = _weights(length, new_length, kind)
     columns = first[:, None] + torch.arange(weights.shape[1])  # beyond a pixel's reach the weight is 0
     tiles = []
@@ -56,7 +60,7 @@ def _tiles(length: int, new_length: int, kind: Filter) -> tuple[_Tile, ...]:
         dense = torch.zeros(len(first[outputs]), end - start, dtype=torch.float64)
         dense.scatter_(1, columns[outputs] - start, weights[outputs])
         end = min(end, length)
-        tiles.append(_Tile(start, end, dense[:, : end - start].T.contiguous()))
+        tiles.append(_Tile(start, end, dense[:, : end - start].T.contiguous().to(device)))
     return tuple(tiles)
 
 

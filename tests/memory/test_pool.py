@@ -250,7 +250,7 @@ def test_check_integrity_sees_damage(damage: Callable[[Pool], None], monkeypatch
 
 
 def test_buffers_are_the_memory_of_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rekv.memory.pool._SLAB_BYTES", {"cpu": 64, "cuda": 64})
+    monkeypatch.setattr("rekv.memory.pool._SLAB_BYTES", 64)
     pool = Pool((2, 2), torch.float32, torch.device("cpu"), pinned=False, limit=None)
     rows = pool.place(ids(range(11)), 0)[[9, 0, 3, 10]]
     for i, buffer in enumerate(pool.buffers(rows)):

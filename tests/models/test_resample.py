@@ -54,3 +54,10 @@ def test_pictures_of_a_batch_do_not_mix() -> None:
     both = resize(torch.stack([a, b]), (48, 48), "bicubic")
     assert torch.equal(both[0], resize(a[None], (48, 48), "bicubic")[0])
     assert torch.equal(both[1], resize(b[None], (48, 48), "bicubic")[0])
+
+
+@pytest.mark.parametrize("kind", ["bilinear", "bicubic", "lanczos"])
+def test_every_device_gives_the_same(kind: Filter, device: torch.device) -> None:
+    for height, width in ((720, 1280), (37, 999), (150, 20)):
+        pixels = torch.from_numpy(np.stack(list(pictures(height, width).values()))).permute(0, 3, 1, 2)
+        assert torch.equal(resize(pixels.to(device), (384, 384), kind).cpu(), resize(pixels, (384, 384), kind))
