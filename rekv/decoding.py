@@ -196,7 +196,8 @@ def decode_together(
         going = [i for i, own in enumerate(new) if own]
         ids = torch.tensor([[token for own in new for token in own]], device=device)
         last = torch.tensor([len(new[i]) for i in going], device=device).cumsum(0) - 1
-        logits = run(model, attention, input_ids=ids, logits_to_keep=last).logits[0].float()
+        logits = run(model, attention, input_ids=ids, logits_to_keep=last).logits[0]
+        logits = (logits if len(logits) == len(going) else logits[last]).float()  # not every model knows what to keep
         rows = zip(going, logits.split(1), strict=True)
         chosen = torch.cat([processors[i](ids, row) for i, row in rows]).argmax(-1)  # type: ignore[arg-type]
         for i, token in zip(going, chosen.tolist(), strict=True):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -17,6 +17,9 @@ from rekv.models.pixels import Preprocessor
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+_TIMES = (0.0, 9.9, 83.55, 5999.0, 9999.96, 360_000.0, 2e6)  # seconds, at which text around a frame is as long
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,7 @@ class VideoLM(ABC):
     next_turn: ClassVar[str] = "\n"  # between an answer and the `prompt` of the question that follows it
     choice_prefix: ClassVar[str] = "Best option: ("  # how the answer to a multiple-choice question begins
     frames_per_block: ClassVar[int] = 1  # neighbouring pictures that the vision tower takes together
+    markers: ClassVar[tuple[str, ...]] = ()  # tokens by which the family's prompts are built
 
     def __init__(
         self,
@@ -84,6 +88,31 @@ class VideoLM(ABC):
                 f"{self.name}: its tokenizer has {len(self.tokenizer)} tokens, its model {rows}; they are "
                 f"not from one checkpoint, fetch its files again"
             )
+        vocabulary = self.tokenizer.get_vocab()
+        if missing := [marker for marker in self.markers if marker not in vocabulary]:
+            raise ModelError(
+                f"{self.name}: its tokenizer does not know {' '.join(missing)}, by which the prompts of its family "
+                f"are built; fetch the checkpoint's tokenizer files again"
+            )
+        if len({self._text_tokens(time) for time in _TIMES}) > 1:
+            raise ModelError(
+                f"{self.name}: its tokenizer makes different numbers of tokens of different times, so frames would "
+                f"not be equally long; fetch the checkpoint's tokenizer files again"
+            )
+
+    def _tried(self, see: Callable[[], torch.Tensor]) -> torch.Tensor:
+        """What comes of a first frame. Raises `ModelError` if the vision tower does not take it."""
+        try:
+            with torch.inference_mode():
+                return see()
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            raise ModelError(f"{self.name}: its vision tower does not take a frame ({error})") from error
+
+    def _text_tokens(self, time: float = 0.0) -> int:
+        """Tokens of the text around a frame."""
+        return sum(len(self._ids(text)) for text in self.frame_text(time) if text)
 
     @property
     def _embedding(self) -> torch.nn.Embedding:
@@ -130,7 +159,10 @@ class VideoLM(ABC):
 
     def frame_inputs(self, images: Sequence[Image], times: Sequence[float]) -> torch.Tensor:
         """Map pictures and their times in seconds to language model inputs (frames, tokens_per_frame, dim)."""
-        features = self.frame_features(self.pixels(images))
+        return self.in_text(self.frame_features(self.pixels(images)), times)
+
+    def in_text(self, features: torch.Tensor, times: Sequence[float]) -> torch.Tensor:
+        """Put what `frame_text` says at these times around features (frames, tokens, dim)."""
         if self.frame_text(0.0) == ("", ""):
             return features
         rows = []
@@ -216,6 +248,11 @@ class VideoLM(ABC):
             f"{layers} layers, {self.tokens_per_frame} tokens per frame, "
             f"{str(self.dtype).removeprefix('torch.')} on {self.device}"
         )
+
+
+def six_characters(time: float) -> str:
+    """Seconds, for `frame_text`: always of one length, such as "0003.5", and without tenths where they do not fit."""
+    return f"{time:06.1f}" if time < 9999.95 else f"{time % 1e6:06.0f}"
 
 
 def multiple_choice(question: str, choices: Sequence[str]) -> str:

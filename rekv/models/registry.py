@@ -22,6 +22,7 @@ _FAMILIES: dict[str, str | type[VideoLM]] = {
     "LlavaNextVideoForConditionalGeneration": "rekv.models.llava_next_video:LlavaNextVideo",
     "InternVLForConditionalGeneration": "rekv.models.internvl:InternVL",
     "SmolVLMForConditionalGeneration": "rekv.models.smolvlm:SmolVLM",
+    "VideoLlama3ForConditionalGeneration": "rekv.models.video_llama3:VideoLlama3",
     "Qwen2VLForConditionalGeneration": "rekv.models.qwen_vl:Qwen2VL",
     "Qwen2_5_VLForConditionalGeneration": "rekv.models.qwen_vl:Qwen25VL",
     "Qwen3VLForConditionalGeneration": "rekv.models.qwen_vl:Qwen3VL",
