@@ -37,7 +37,7 @@ class Reference:
     def __init__(self, hf: Any, *, n_init: int, block: int, n_local: int) -> None:
         self.lm = copy.deepcopy(hf).double()
         self.decoder = self.lm.get_decoder()
-        self.config = hf.config
+        self.config = hf.config.get_text_config()
         self.n_init, self.block, self.n_local = n_init, block, n_local
 
     def encode(self, init_ids: Sequence[int], frames: Tensor) -> tuple[Tensor, list[Layer]]:
@@ -139,10 +139,14 @@ class Reference:
         near = self.rope(query, at) @ self.rope(keys, positions).mT
         distance = at[:, None] - positions
         near = near.masked_fill((distance < 0) | (distance >= self.n_local), -torch.inf)
-        far = self.rope(query, torch.full_like(at, self.n_local - 1)) @ keys[:, : self.n_init].mT
+        far = self.from_afar(query, at) @ keys[:, : self.n_init].mT
         far = far.masked_fill(torch.arange(far.shape[-1]) >= sinks[:, None], -torch.inf)
         weights = torch.softmax(torch.cat((near, far), -1) * dim**-0.5, -1)
         return weights @ torch.cat((values, values[:, : self.n_init]), 1)
+
+    def from_afar(self, query: Tensor, at: Tensor) -> Tensor:
+        """Queries rotated as the sink sees them, whose keys stand at position 0."""
+        return self.rope(query, torch.full_like(at, self.n_local - 1))
 
     def rope(self, x: Tensor, at: Tensor) -> Tensor:
         theta = self.config.rope_parameters["rope_theta"]
