@@ -1,6 +1,6 @@
 """Every family, on a tiny random model of its real architecture: equal to the stock model, and to itself."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +35,10 @@ def folder(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(scope="module")
-def model(folder: Path) -> Model:
-    return load(folder, device="cpu")
+@pytest.fixture(scope="module", params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def model(request: pytest.FixtureRequest, folder: Path) -> Iterator[Model]:
+    with torch.backends.cudnn.flags(allow_tf32=False):  # by default a GPU rounds what it convolves to ten bits
+        yield load(folder, device=request.param, dtype="float32")
 
 
 def pictures(n: int, first: int = 0) -> list[Frame]:
@@ -94,7 +95,7 @@ def stock_logits(tiny: Tiny, model: Model, frames: Sequence[Frame], ids: Sequenc
     family = model.family
     if tiny.inputs is None:
         embed = family.hf.get_input_embeddings()
-        init, end = (embed(torch.tensor(part)) for part in (family.init_ids(), ids))
+        init, end = (embed(torch.tensor(part, device=family.device)) for part in (family.init_ids(), ids))
         embeds = torch.cat((init, frame_inputs(model, frames).flatten(0, 1), end))
         return family.hf(inputs_embeds=embeds[None]).logits[0]  # type: ignore[no-any-return]
     tokens = family.init_ids()
@@ -103,7 +104,7 @@ def stock_logits(tiny: Tiny, model: Model, frames: Sequence[Frame], ids: Sequenc
         picture = family.tokens_per_frame - len(before) - len(after)
         tokens += [*before, *[PICTURE] * picture, *after]
     pixels = family.pixels([frame.image for frame in frames])
-    given = tiny.inputs(pixels) | {"input_ids": torch.tensor([[*tokens, *ids]])}
+    given = tiny.inputs(pixels) | {"input_ids": torch.tensor([[*tokens, *ids]], device=family.device)}
     return family.hf(**given).logits[0]  # type: ignore[no-any-return]
 
 
@@ -113,7 +114,7 @@ def test_the_whole_forward_equals_the_stock_model(tiny: Tiny, model: Model) -> N
     ids = family.prompt_ids(QUESTION)
     expected = stock_logits(tiny, model, frames, ids)
     embed: Any = family.hf.get_input_embeddings()
-    init, end = (embed(torch.tensor(part)) for part in (family.init_ids(), ids))
+    init, end = (embed(torch.tensor(part, device=family.device)) for part in (family.init_ids(), ids))
     embeds = torch.cat((init, frame_inputs(model, frames).flatten(0, 1), end))[None]
     memory = Memory(model.rotary, n_init=embeds.shape[1], tokens_per_frame=1, n_local=ENDLESS)
     hidden = run(model.decoder, EncodePass(memory, embeds.shape[1]), inputs_embeds=embeds).last_hidden_state
@@ -154,7 +155,7 @@ def test_resume_through_the_store(model: Model, folder: Path, tmp_path: Path) ->
     expected = filled(model).ask(QUESTION, retrieve_size=3, max_new_tokens=8)
     with filled(model, 6, name="s", store=tmp_path):
         pass
-    again = load(folder, device="cpu")
+    again = load(folder, device=str(model.family.device), dtype="float32")
     with again.session("s", store=tmp_path) as session:
         session.append(pictures(6, first=6))
         answer = session.ask(QUESTION, retrieve_size=3, max_new_tokens=8)
