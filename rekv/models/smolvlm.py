@@ -37,5 +37,6 @@ class SmolVLM(ChatLM, SquareLM):
         return f"\nFrame from {minutes % 100:02d}:{seconds:02d}:{_FAKE}{_GLOBAL}", _FAKE
 
     def frame_features(self, pixels: torch.Tensor) -> torch.Tensor:
-        # A batch of one picture each: it comes back split by batch.
-        return torch.stack(self.hf.model.get_image_features(pixels[:, None]).pooler_output).to(self.device)
+        # A batch of one picture each: newer transformers give it back split by batch.
+        features = self.hf.model.get_image_features(pixels[:, None]).pooler_output
+        return torch.stack(tuple(features)).to(self.device)

@@ -134,7 +134,7 @@ def test_chunk_by_chunk_equals_the_stock_model(tiny: Tiny, model: Model, frames_
         session.append(frames)
         session.ask(QUESTION, retrieve_size=8, max_new_tokens=1)
     *encoded, _, prompt = hidden
-    ours = torch.cat([head(part) for part in (*encoded, prompt)])  # type: ignore[operator]
+    ours = torch.cat([head(part.to(expected.device)) for part in (*encoded, prompt)])  # type: ignore[operator]
     torch.testing.assert_close(ours, expected, atol=TOLERANCE, rtol=0)
 
 
