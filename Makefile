@@ -21,7 +21,7 @@ demo: $(INSTALLED)  ## play a generated video as a stream and ask questions as i
 	$(BIN)/rekv demo
 
 test: $(INSTALLED)  ## run all tests
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses auto --maxprocesses 8 --dist worksteal
 
 check: $(INSTALLED)  ## check format, lint and types
 	$(BIN)/ruff format --check .
@@ -52,7 +52,7 @@ $(INSTALLED): pyproject.toml constraints.txt | $(BIN)/pip
 	@echo "Installing PyTorch (the largest part by far; a build for GPUs is some gigabytes) ..."
 	$(PIP) -c $(VENV)/constraints.txt "$(TORCH)"
 	@echo "Installing rekv and what else it needs ..."
-	$(PIP) --quiet -c $(VENV)/constraints.txt -e ".[report,dev]"
+	$(PIP) --quiet -c $(VENV)/constraints.txt -e ".[report,quantized,dev]"
 	@touch $@
 	@echo "Ready: $(BIN)/rekv --help"
 
