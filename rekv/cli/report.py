@@ -30,13 +30,25 @@ from rekv.cli.screen import notes, output
     help="Also draw score against frames, latency and memory, and recall by frames and chunk size.",
 )
 @click.option(
+    "--lmms-eval",
+    "logs",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Also write the runs as lmms-eval logs its own, for its tools.",
+)
+@click.option(
     "--out",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
     help="Write the Markdown here.  [default: print it]",
 )
 def report(
-    folders: Sequence[Path], baseline: Path | None, csv_file: Path | None, plots: Path | None, out: Path | None
+    folders: Sequence[Path],
+    baseline: Path | None,
+    csv_file: Path | None,
+    plots: Path | None,
+    logs: Path | None,
+    out: Path | None,
 ) -> None:
     """Compare runs of `rekv eval` in tables and plots.
 
@@ -57,6 +69,11 @@ def report(
     if csv_file is not None:
         csv_file.write_text(as_csv(found), encoding="utf-8")
         notes().print(f"Wrote {csv_file}.", style="dim")
+    if logs is not None:
+        from rekv.evaluation.lmms_logs import lmms_logs
+
+        for path in lmms_logs([summary.run for summary in found], logs):
+            notes().print(f"Wrote {path}.", style="dim")
     if plots is not None:
         from rekv.evaluation.plots import draw
 

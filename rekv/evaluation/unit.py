@@ -6,9 +6,7 @@ later is encoded. A worker needs a loaded model and this function, nothing else.
 
 import logging
 import math
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from time import perf_counter
@@ -24,6 +22,7 @@ from rekv.evaluation.feed import Feed, schedule
 from rekv.evaluation.frames import Footage
 from rekv.evaluation.grounding import ground
 from rekv.evaluation.schema import Question, Video
+from rekv.evaluation.temporary import temporary
 
 logger = logging.getLogger(__name__)
 
@@ -123,7 +122,7 @@ def _stream(model: Model, work: Work, asked: Mapping[Cell, _Asked], progress: Pr
     n_local = _whole(model, footage, work.video) if cell.retriever == FULL else cell.n_local
     seconds, done = 0.0, 0.0
     encoder = next((one.encoder for one in asked if one.encoder), None)
-    with _session(model, work, sample_fps=cell.sample_fps, n_local=n_local, encoder=encoder) as session:
+    with temporary(model, work.ram, sample_fps=cell.sample_fps, n_local=n_local, encoder=encoder) as session:
 
         def encoded(session: Session) -> None:
             nonlocal done
@@ -197,19 +196,6 @@ def _tokens(model: Model, frame: Frame) -> int:
     """Tokens of a frame like this."""
     family, (height, width, _) = model.family, frame.image.shape
     return family.block_shape(family.encode_config, family.grid(height, width, family.encode_config)).tokens
-
-
-@contextmanager
-def _session(model: Model, work: Work, **settings: Any) -> Iterator[Session]:
-    """A session in RAM; or, within `ram` bytes of it, in a store that is gone afterwards."""
-    if work.ram is None:
-        yield model.session(**settings)
-        return
-    with (
-        tempfile.TemporaryDirectory(prefix="rekv-eval-") as store,
-        model.session("video", store=store, ram=work.ram, **settings) as session,
-    ):
-        yield session
 
 
 def _stated(question: Question) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from rekv.evaluation.unit import answer
-from tests.evaluation.conftest import Run, annotate, noise
+from tests.evaluation.conftest import Run, annotate, lines, noise
 from tests.evaluation.judging import honest, serving
 
 
@@ -23,10 +23,6 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder to work in, as the published README arranges it."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-def lines(file: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in file.read_text().splitlines()]
 
 
 def scores(out: Path, run: Run) -> dict[str, dict[str, str]]:
