@@ -76,19 +76,24 @@ def tasks(needles: Path, tmp_path: Path) -> Path:
     return folder
 
 
-def lmms_eval(tasks: Path, out: Path, *more: str) -> tuple[list[int], dict[str, Any], Callable[[str], list[Any]]]:
+def lmms_eval(
+    tasks: Path, out: Path, *more: str, processes: int = 1
+) -> tuple[list[int], dict[str, Any], Callable[[str], list[Any]]]:
     """Frames of each encoding, the results, and the samples of a task."""
+    script = tasks / "command.py"
+    script.write_text(COMMAND)
+    several = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", processes)[: 5 * (processes > 1)]
     args = ("retriever=internal", "retrieve_size=8", "recent_frames=1", "sample_fps=0.5", "pretrained=tiny")
     command = ["--model", "rekv", "--model_args", ",".join(args), "--include_path", tasks, "--output_path", out]
     done = subprocess.run(
-        [sys.executable, "-c", COMMAND, *map(str, command), "--log_samples", *more],
+        [sys.executable, *map(str, [*several, script, *command]), "--log_samples", *more],
         env={**os.environ, "HF_HOME": str(out / "cache"), "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
         timeout=300,
     )
     assert done.returncode == 0, done.stderr
-    (counts,) = [line.split()[1:] for line in done.stderr.splitlines() if line.startswith("ENCODED")]
+    counts = [count for line in done.stderr.splitlines() if line.startswith("ENCODED") for count in line.split()[1:]]
     (results,) = out.rglob("*_results.json")
 
     def samples(task: str) -> list[Any]:
@@ -123,6 +128,16 @@ def test_a_task_runs_through_the_command_and_compares_with_a_run_of_rekv(
     assert found["paired_baseline_score"] == 100 * np.mean([sample["score"] for sample in lines(baseline)])
     assert results["config"]["model_backend"] == "rekv.evaluation.lmms_eval.ReKV (simple)"
     assert results["efficiency"]["overall"]["total_output_tokens"] > 0
+
+
+@pytest.mark.slow
+def test_processes_share_a_task(tasks: Path, tmp_path: Path) -> None:
+    _, one, answers = lmms_eval(tasks, tmp_path / "one", "--tasks", "by_turns")
+    encoded, two, shared = lmms_eval(tasks, tmp_path / "two", "--tasks", "by_turns", processes=2)
+    assert encoded == [100, 100], "every other question, and so one film each"
+    assert two["results"] == one["results"]
+    told = {sample["doc_id"]: sample["filtered_resps"] for sample in shared("by_turns")}
+    assert told == {sample["doc_id"]: sample["filtered_resps"] for sample in answers("by_turns")}
 
 
 # -- the adapter, request by request ---------------------------------------------------------------------------------
