@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field
+from itertools import accumulate
 from time import perf_counter
 from typing import Any
 
@@ -195,9 +196,11 @@ def decode_together(
         together.tokens = [len(own) for own in new]
         going = [i for i, own in enumerate(new) if own]
         ids = torch.tensor([[token for own in new for token in own]], device=device)
-        last = torch.tensor([len(new[i]) for i in going], device=device).cumsum(0) - 1
+        # A list, for the model's last layer may be on another device than its inputs.
+        last = [end - 1 for end in accumulate(len(new[i]) for i in going)]
         logits = run(model, attention, input_ids=ids, logits_to_keep=last).logits[0]
-        logits = (logits if len(logits) == len(going) else logits[last]).float()  # not every model knows what to keep
+        logits = logits if len(logits) == len(going) else logits[last]  # not every model knows what to keep
+        logits = logits.to(device, torch.float32)
         rows = zip(going, logits.split(1), strict=True)
         chosen = torch.cat([processors[i](ids, row) for i, row in rows]).argmax(-1)  # type: ignore[arg-type]
         for i, token in zip(going, chosen.tolist(), strict=True):

@@ -199,8 +199,12 @@ class Blocks:
         return perf_counter() - begun
 
     def _copy_out(self, rows: Ints, out: Tensor) -> None:
-        if self._stream is None:
+        if self.device.type == "cpu":
             self.ram.gather(rows, out)
+            return
+        if self._stream is None:
+            for memory, at in self.ram.runs(rows):
+                out[at].copy_(memory)
             return
         with self._on_copy_stream(out):
             for memory, at in self.ram.runs(rows):

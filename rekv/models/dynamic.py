@@ -70,8 +70,8 @@ class DynamicLM(ChatLM):
         """See `_tower`. A picture that is alone in its block is taken twice, as the models' own processors do."""
         rows, columns = shape.grid or (1, 1)
         images = [block[min(i, len(block) - 1)].image for block in blocks for i in range(self.frames_per_block)]
-        resized = replace(self.preprocessor, size=(rows * self._cell, columns * self._cell))(images)
-        return self._tower(resized.to(self.device, self.dtype))
+        fitted = replace(self.preprocessor, size=(rows * self._cell, columns * self._cell))
+        return self._tower(fitted(images, self.device).to(self.dtype))
 
     def _tower(self, pixels: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """Features (blocks, tokens, dim), and those that are added inside the decoder (deepstack), if there are any."""

@@ -68,7 +68,7 @@ def names() -> str:
     """How models are named, for messages."""
     return (
         f"A model is named by one of {', '.join(ALIASES)}, a local folder, or a name on the Hugging Face Hub "
-        f"(owner/model); no name at all is the built-in model"
+        f"(owner/model, such as Qwen/Qwen2.5-VL-7B-Instruct); no name at all is the built-in model"
     )
 
 

@@ -16,6 +16,7 @@ from rekv.models.aliases import BUILTIN, settings
 from rekv.models.chat import chat_template
 from rekv.models.finding import find, names
 from rekv.models.placement import placement
+from rekv.models.quiet import without_hints
 from rekv.models.refusals import require_retrievable, unknown
 from rekv.models.registry import find_family
 
@@ -94,7 +95,7 @@ def assemble(
     from rekv.attention import hook
 
     options, device_after = placement(device, dtype, weights)
-    with _refusing(source):
+    with _refusing(source), without_hints():
         preprocessor = family.load_preprocessor(source)
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
         if not tokenizer.chat_template:

@@ -9,10 +9,10 @@ from rekv.errors import ModelError
 from rekv.models.registry import families
 
 _FULL = "full_attention"
-_SIGHTED = ("vision_config", "vision_tower", "mm_vision_tower", "visual")  # of a config that has a vision tower
+_SIGHTED = ("vision", "visual")  # in names of what only a config with a vision tower says
 _REASONS = {
     "linear_attention": "linear attention, which keeps one state of all frames: no frame can be taken out of it",
-    "sliding_attention": "attention to their own sliding window, in which a retrieved frame is too far back to be seen",
+    "sliding_attention": "attention to their own sliding window{of}, in which retrieved frames further back are unseen",
     "chunked_attention": "attention to their own chunk, in which a retrieved frame cannot be seen",
 }
 
@@ -20,13 +20,20 @@ _REASONS = {
 def unknown(architectures: Sequence[str], config: Mapping[str, Any], source: str) -> ModelError:
     """The error of a checkpoint that no family takes."""
     named = " or ".join(architectures) or "model of no named architecture"
-    if architectures and not any(key in config for key in _SIGHTED):
+    if architectures and not any(word in key for key in config for word in _SIGHTED):
         return ModelError(
-            f"{source} is a {named}, a model of text alone. rekv asks questions of video and needs a Video-LLM: "
+            f"{source} is a {named}, a model of text alone. rekv asks questions of video and needs a Video-LLM, "
             f"{_known()}; `rekv models` lists some"
         )
+    own = (
+        " Its files are for code of their own (trust_remote_code), which rekv does not run: perhaps there is a "
+        "checkpoint of the same model in the format of transformers, its name often ending in -HF."
+        if config.get("auto_map")
+        else ""
+    )
     return ModelError(
-        f"{source} is a {named}, which rekv does not know. It knows {_known()}; rekv.models.register adds a family"
+        f"{source} is a {named}, which rekv does not know.{own} Use one {_known()}, or add a family: "
+        f"rekv.models.register, docs/adding-a-model.md"
     )
 
 
@@ -46,12 +53,14 @@ def require_retrievable(source: str) -> None:
     if not others:
         return
     kind = max(set(others), key=others.count)
-    what = _REASONS.get(kind, f'"{kind}", to which the method does not apply')
+    window = getattr(text, "sliding_window", None)
+    of = f" of {window} tokens" if isinstance(window, int) else ""
+    what = _REASONS.get(kind, f'"{kind}", to which the method does not apply').format(of=of)
     raise ModelError(
         f"{source}: {others.count(kind)} of the {len(kinds)} layers of its decoder are {what}. ReKV needs layers that "
-        f"attend to all that is in context. Use a model of a supported family: {_known()}"
+        f"attend to all that is in context. Use a model {_known()}"
     )
 
 
 def _known() -> str:
-    return ", ".join(families())
+    return f"of one of the families {', '.join(dict.fromkeys(families().values()))}"

@@ -209,11 +209,12 @@ def test_a_broken_file(file: str, content: str, checkpoint: Path) -> None:
     ids=str,
 )
 def test_a_config_that_describes_another_model(
-    part: str, change: dict[str, Any], message: str, checkpoint: Path, edit: Edit
+    part: str, change: dict[str, Any], message: str, checkpoint: Path, edit: Edit, capfd: pytest.CaptureFixture[str]
 ) -> None:
     edit("config.json", part, **change)
     with pytest.raises(ModelError, match=message):
         load(checkpoint)
+    assert "LOAD REPORT" not in capfd.readouterr().err  # one sentence says it
 
 
 def test_pictures_of_another_size_than_the_tower_takes(checkpoint: Path) -> None:

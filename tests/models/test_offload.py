@@ -89,3 +89,23 @@ def test_layers_on_gpu_and_cpu(folder: Path, tmp_path: Path) -> None:
     assert {layer.device.type for layer in session.memory.layers.values()} == {"cuda"}
     found = session.ask("what is red", retrieve_size=3, max_new_tokens=5)
     same(found, answered(load(folder, device="cuda", dtype="float32")), 1e-3)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
+def test_layers_on_two_gpus(folder: Path, tmp_path: Path) -> None:
+    """Windowed, in one pass, and together; `test_devices.py` tries the same on devices that are made up."""
+    places: dict[str, Any] = dict.fromkeys(PLACES, 0)
+    places |= {"model.language_model.layers.1": 1, "model.language_model.layers.2": 1}
+    places |= {"model.language_model.norm": 1, "lm_head": 1}
+    model, expected = dispatched(folder, tmp_path, places, "cuda:0"), load(folder, device="cuda", dtype="float32")
+    for n_local in (60, 1 << 20):
+        one, several = (each.session(n_local=n_local, frames_per_call=4) for each in (expected, model))
+        for session in (one, several):
+            session.append(frames(12))
+        assert [layer.device.index for layer in several.memory.layers.values()] == [0, 1, 1]
+        ask: dict[str, Any] = {"retrieve_size": 3, "max_new_tokens": 5}
+        same(several.ask("what is red", **ask), one.ask("what is red", **ask), 1e-3)
+        questions = ["what is red", "how many"]
+        for found, alone in zip(*(each.ask_many(questions, **ask) for each in (several, one)), strict=True):
+            same(found, alone, 1e-3)

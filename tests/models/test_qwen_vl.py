@@ -93,14 +93,18 @@ def qwen3_vl(folder: Path) -> None:
 BUILD = {"Qwen2VL": qwen2_vl, "Qwen25VL": qwen25_vl, "Qwen3VL": qwen3_vl}
 
 
+def checkpoint(family: str, path: Path) -> None:
+    torch.manual_seed(0)
+    BUILD[family](path)
+    system = "false" if family == "Qwen3VL" else "loop.first"
+    tokenizer(path, SPECIAL, template=TEMPLATE.replace("SYSTEM", system))
+    Qwen2VLImageProcessorPil(patch_size=4).save_pretrained(path)
+
+
 @pytest.fixture(scope="module", params=BUILD)
 def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("checkpoint")
-    torch.manual_seed(0)
-    BUILD[request.param](path)
-    system = "false" if request.param == "Qwen3VL" else "loop.first"
-    tokenizer(path, SPECIAL, template=TEMPLATE.replace("SYSTEM", system))
-    Qwen2VLImageProcessorPil(patch_size=4).save_pretrained(path)
+    checkpoint(request.param, path)
     return path
 
 

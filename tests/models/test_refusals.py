@@ -34,7 +34,7 @@ def onevision_with_a_sliding_decoder() -> Any:
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        (gemma3, "5 of the 6 layers of its decoder are attention to their own sliding window"),
+        (gemma3, "5 of the 6 layers of its decoder are attention to their own sliding window of 1024 tokens, in which"),
         (qwen3_5, "3 of the 4 layers of its decoder are linear attention"),
         (onevision_with_a_sliding_decoder, "2 of the 3 layers of its decoder are attention to their own sliding"),
     ],
@@ -44,7 +44,7 @@ def test_decoders_that_cannot_carry_the_method(config: Any, message: str, tmp_pa
     config().save_pretrained(tmp_path)
     with pytest.raises(ModelError, match=message) as caught:
         load(tmp_path)
-    assert "VideoLlavaForConditionalGeneration" in str(caught.value)
+    assert "Use a model of one of the families LlavaOnevision, VideoLlava," in str(caught.value)
 
 
 def test_a_model_of_text_alone(tmp_path: Path) -> None:
@@ -58,4 +58,16 @@ def test_a_model_that_sees_but_is_not_known(tmp_path: Path) -> None:
     config = {"architectures": ["OtherForConditionalGeneration"], "vision_config": {}, "model_type": "other"}
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(ModelError, match=r"OtherForConditionalGeneration, which rekv does not know.*register"):
+        load(tmp_path)
+
+
+def test_a_model_of_code_of_its_own(tmp_path: Path) -> None:
+    """It sees, whatever its config calls that; and there may be another checkpoint of it."""
+    config = {
+        "architectures": ["Videollama3Qwen2ForCausalLM"],
+        "vision_encoder_config": {},
+        "auto_map": {"AutoConfig": "x.y"},
+    }
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ModelError, match=r"which rekv does not know.*trust_remote_code.*-HF"):
         load(tmp_path)
