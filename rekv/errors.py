@@ -57,3 +57,7 @@ class DataError(RekvError):
 
 class JudgeError(RekvError):
     """A judge that cannot be asked at all: a wrong address, key or model."""
+
+
+class ClusterError(RekvError):
+    """Workers that cannot be started, or are lost again and again."""

@@ -108,3 +108,6 @@ def main(debug: bool) -> None:
     logger = logging.getLogger("rekv")
     logger.handlers = [handler]
     logger.setLevel(logging.DEBUG if debug else logging.WARNING)
+    # torchao, where it is installed, tells at every start which of its kernels this machine does not have.
+    for noisy in ("torchao", "torch.utils._pytree"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)

@@ -2,6 +2,8 @@
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,16 +12,19 @@ from rich.console import Console
 
 from rekv.cli.data import data_option
 from rekv.cli.interrupt import Interrupt
-from rekv.cli.loading import load_model
+from rekv.cli.loading import load_here, load_model
 from rekv.cli.options import Size
 from rekv.cli.progress import Shown
 from rekv.cli.retrieval import ENCODER_HELP
 from rekv.cli.screen import counted, notes, output
+from rekv.cli.workers import device_of, starting, wanted, workers_options
 
 if TYPE_CHECKING:
+    from rekv.cluster import Cluster
     from rekv.evaluation.cell import Cell, Grid
     from rekv.evaluation.judge import Judge
     from rekv.evaluation.run import Run
+    from rekv.evaluation.runner import Plan
 
 INCOMPLETE = 3  # exit code: something failed; it is recorded
 
@@ -103,7 +108,7 @@ def _listed(convert: Callable[[str], Any]) -> Callable[[click.Context, click.Par
 )
 @click.option("--paper", is_flag=True, help="Do all as the published harness does, its quirks included.")
 @click.option("--limit", type=int, metavar="VIDEOS", help="Only the first videos of each dataset.")
-@click.option("--num-chunks", type=int, default=1, show_default=True, help="Workers.")
+@workers_options
 @data_option
 @click.option(
     "--out",
@@ -137,6 +142,8 @@ def eval_(
     sizes: Sequence[int],
     chunks: Sequence[int],
     num_chunks: int,
+    gpus_per_worker: float | None,
+    ray_address: str | None,
     data: Path,
     out: Path,
     device: str | None,
@@ -163,10 +170,6 @@ def eval_(
     from rekv.evaluation.runner import Plan
 
     console = notes(quiet)
-    if num_chunks != 1:
-        raise click.UsageError(
-            f"--num-chunks {num_chunks}: this version works in one process; leave it out, or give 1."
-        )
     datasets = [name.replace("-", "_") for name in datasets]
     require(data, datasets)
     judge = _judge(judge_model, judge_url, judge_prompt, judge_workers)
@@ -179,7 +182,8 @@ def eval_(
                     runs += _finished(grid, name, out)
                 else:
                     plan = Plan(data, out, ram, fresh)
-                    runs += _made(grid, name, plan, console, interrupt, device=device, dtype=dtype)
+                    cluster = wanted(name, device, num_chunks, gpus_per_worker, ray_address)
+                    runs += _made(grid, name, plan, cluster, console, interrupt, device=device, dtype=dtype)
     except KeyboardInterrupt:
         notes().print("Interrupted. What was answered is kept; the same command goes on from there.", style="yellow")
         raise SystemExit(130) from None
@@ -189,14 +193,32 @@ def eval_(
 
 
 def _made(
-    grid: "Grid", name: str, plan: Any, console: Console, interrupt: Interrupt, **options: str | None
+    grid: "Grid",
+    name: str,
+    plan: "Plan",
+    cluster: "Cluster | None",
+    console: Console,
+    interrupt: Interrupt,
+    *,
+    device: str | None,
+    dtype: str | None,
 ) -> list["Run"]:
-    from rekv.evaluation.runner import make
+    """In this process, or by workers."""
+    if cluster is None:
+        from rekv.evaluation.runner import make
 
-    model = load_model(console, name, **options)
-    cells = grid.cells(model, name)
-    with Shown(console, interrupt) as watcher:
-        return make(model, cells, plan, watcher)
+        model = load_model(console, name, device=device, dtype=dtype)
+        cells = grid.cells(model, name)
+        with Shown(console, interrupt) as watcher:
+            return make(model, cells, plan, watcher)
+    from rekv.cluster import workers
+    from rekv.evaluation.workers import describe, make_by
+
+    console.print(starting(cluster, name), style="dim")
+    with workers(cluster, partial(load_here, name, device=device_of(device, cluster), dtype=dtype)) as crew:
+        cells, environment = crew.one(describe, (grid, name), interrupt.check)
+        with Shown(console, interrupt) as watcher:
+            return make_by(crew, cells, replace(plan, environment=environment), watcher)
 
 
 def _finished(grid: "Grid", name: str, out: Path) -> list["Run"]:

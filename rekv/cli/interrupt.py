@@ -6,14 +6,6 @@ from types import FrameType
 from typing import Any, Self
 
 
-class Stopped(BaseException):
-    """Ends `append` between two frames.
-
-    It is no Exception, so that frames of a batch that is not full are dropped, not encoded: when they are read again,
-    encode calls are those of an uninterrupted reading, and what they compute is equal to the last bit.
-    """
-
-
 class Interrupt:
     """While it is entered, Ctrl-C asks to stop at the next frame; a second one stops at once."""
 
@@ -27,6 +19,11 @@ class Interrupt:
 
     def __exit__(self, *exception: object) -> None:
         self._set(self._usual)
+
+    def check(self, _: object = None) -> None:
+        """Raise KeyboardInterrupt if it is asked to stop."""
+        if self.asked:
+            raise KeyboardInterrupt
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         if self.asked:

@@ -1,6 +1,5 @@
 """Loading the model that was asked for."""
 
-import logging
 import os
 from typing import TYPE_CHECKING
 
@@ -19,17 +18,30 @@ def load_model(
     weights: str | None = None,
 ) -> "Model":
     """Load a model by name, or the built-in one, and say so first: importing PyTorch alone takes seconds."""
-    # torchao, where it is installed, tells at every start which of its kernels this machine does not have.
-    for noisy in ("torchao", "torch.utils._pytree"):
-        logging.getLogger(noisy).setLevel(logging.ERROR)
     console.print(f"Loading {name or 'the built-in model'} ...", style="dim")
 
     import torch
 
+    if (threads := threads_for(name)) is not None:
+        torch.set_num_threads(threads)
+    return load_here(name, device=device, dtype=dtype, weights=weights)
+
+
+def load_here(
+    name: str | None = None, *, device: str | None = None, dtype: str | None = None, weights: str | None = None
+) -> "Model":
+    """Load a model without a word, with the threads that there are: what workers do."""
     from rekv import load
+
+    return load(name, device=device, dtype=dtype, weights=weights)
+
+
+def threads_for(name: str | None) -> int | None:
+    """How many threads a model should have on a CPU; None: as many as there are cores."""
     from rekv.models.aliases import BUILTIN
 
-    if name in (None, BUILTIN) and "OMP_NUM_THREADS" not in os.environ:
-        # Its matrices are too small to share; on a busy machine threads would only wait for each other.
-        torch.set_num_threads(1)
-    return load(name, device=device, dtype=dtype, weights=weights)
+    wish = os.environ.get("OMP_NUM_THREADS")
+    if wish is not None:
+        return int(wish) if wish.isdigit() and int(wish) else None
+    # The built-in model's matrices are too small to share: on a busy machine threads would only wait for each other.
+    return 1 if name in (None, BUILTIN) else None

@@ -1,4 +1,4 @@
-"""How far an evaluation is: a bar with the time that is left on a terminal, a line now and then elsewhere."""
+"""How far work on many videos is: a bar with the time that is left on a terminal, a line now and then elsewhere."""
 
 from collections.abc import Sequence
 from time import perf_counter
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 _LINE_EVERY = 60.0  # seconds, where there is no terminal
 
 
-class Shown:
-    """Shows it. Ctrl-C ends the work at the next encode call; what was answered before is kept."""
+class Videos:
+    """Shows it. Ctrl-C ends the work at the next sign of progress; what was done before is kept."""
 
     def __init__(self, console: Console, interrupt: Interrupt) -> None:
         self._console = console
@@ -28,7 +28,7 @@ class Shown:
         self._task = self._bar.add_task("", total=None, where="", speed="", visible=False)
         self._started = self._told = perf_counter()
         self._videos = self._done = self._failed = 0
-        self._seconds = self._encoded = 0.0
+        self._encoded = 0.0
 
     def __enter__(self) -> Self:
         self._bar.start()
@@ -37,31 +37,26 @@ class Shown:
     def __exit__(self, *exception: object) -> None:
         self._bar.stop()
 
-    def begin(self, cells: Sequence["Cell"], videos: int, seconds: float) -> None:
-        cell = cells[0]
-        what = f"{cell.model} {cell.dataset}"
-        self._videos, self._seconds = videos, seconds
+    def start(self, what: str, videos: int, seconds: float) -> None:
+        """So many videos are to come, of so many seconds in all, 0 if nobody knows."""
+        self._videos = videos
         self._done, self._failed, self._encoded, self._started = 0, 0, 0.0, perf_counter()
-        self._console.print(
-            f"{what}: {counted(videos, 'video')} to encode for {counted(len(cells), 'run')}.", style="dim"
-        )
         self._bar.reset(self._task, total=seconds or None, description=what[:24], visible=True)
 
     def encoded(self, seconds: float) -> None:
-        if self._interrupt.asked:
-            raise KeyboardInterrupt
+        self._interrupt.check()
         self._encoded += seconds
         self._update()
 
-    def answered(self, outcome: "Outcome") -> None:
+    def finished(self, *, failed: bool) -> None:
+        """One of them is done."""
         self._done += 1
-        self._failed += any(record.failed for record, _ in outcome.values())
+        self._failed += failed
         self._update()
         if not self._console.is_terminal and perf_counter() - self._told > _LINE_EVERY:
             self._told = perf_counter()
             self._console.print(f"{self._where()}, {self._left()} left", style="dim")
-        if self._interrupt.asked:
-            raise KeyboardInterrupt
+        self._interrupt.check()
 
     def _update(self) -> None:
         speed = self._encoded / max(perf_counter() - self._started, 1e-9)
@@ -75,3 +70,17 @@ class Shown:
         """Time that is left, by the share of videos done."""
         took = perf_counter() - self._started
         return format_time(round(took / self._done * (self._videos - self._done)))
+
+
+class Shown(Videos):
+    """Of an evaluation."""
+
+    def begin(self, cells: Sequence["Cell"], videos: int, seconds: float) -> None:
+        what = f"{cells[0].model} {cells[0].dataset}"
+        self._console.print(
+            f"{what}: {counted(videos, 'video')} to encode for {counted(len(cells), 'run')}.", style="dim"
+        )
+        self.start(what, videos, seconds)
+
+    def answered(self, outcome: "Outcome") -> None:
+        self.finished(failed=any(record.failed for record, _ in outcome.values()))

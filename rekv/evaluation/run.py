@@ -54,12 +54,22 @@ class Run:
         return run
 
     @classmethod
-    def begin(cls, folder: Path, cell: Cell, annotations: Path, videos: int, *, fresh: bool = False) -> "Run":
+    def begin(
+        cls,
+        folder: Path,
+        cell: Cell,
+        annotations: Path,
+        videos: int,
+        *,
+        fresh: bool = False,
+        made_with: dict[str, Any] | None = None,
+    ) -> "Run":
         """Start a run, or go on with the one that is there. `fresh` begins anew.
 
+        `made_with` is the `environment` of the processes that answer; None: of this one.
         Raises `ConfigError` if the one that is there has other settings, or other data.
         """
-        head = _head(cell, annotations, videos)
+        head = _head(cell, annotations, videos, made_with or environment())
         new = fresh or not (folder / RESULTS).exists()
         if new:
             folder.mkdir(parents=True, exist_ok=True)
@@ -74,7 +84,7 @@ class Run:
         self.records = {index: record for index, record in self.records.items() if not record.failed}
         self.finish()  # drops failures, and half a line
         replace_lines(self.folder / COSTS, read_lines(self.folder / COSTS))
-        append_line(self.folder / COSTS, {"process": _process()})
+        append_line(self.folder / COSTS, {"process": _process(head["environment"])})
 
     def missing(self, videos: int) -> list[int]:
         """Videos that have not been answered, or failed."""
@@ -108,14 +118,14 @@ class Run:
             )
 
 
-def _head(cell: Cell, annotations: Path, videos: int) -> dict[str, Any]:
+def _head(cell: Cell, annotations: Path, videos: int, made_with: dict[str, Any]) -> dict[str, Any]:
     digest = hashlib.sha256(annotations.read_bytes()).hexdigest()
     data = {"annotations": annotations.name, "sha256": digest, "videos": videos}
-    return {"format": FORMAT, "cell": cell.as_json(), "data": data, "environment": environment()}
+    return {"format": FORMAT, "cell": cell.as_json(), "data": data, "environment": made_with}
 
 
-def _process() -> dict[str, Any]:
-    return {"started": datetime.now(UTC).isoformat(timespec="seconds"), "argv": sys.argv[1:], **environment()}
+def _process(made_with: dict[str, Any]) -> dict[str, Any]:
+    return {"started": datetime.now(UTC).isoformat(timespec="seconds"), "argv": sys.argv[1:], **made_with}
 
 
 def find_runs(folders: Sequence[Path]) -> list[Run]:

@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from rekv.engine import Model
 from rekv.evaluation.cell import Cell
@@ -37,15 +37,17 @@ class Plan:
     out: Path  # results
     ram: int | None = None  # bytes per session
     fresh: bool = False
+    environment: dict[str, Any] | None = None  # of the processes that answer; None: of this one
 
 
 def make(model: Model, cells: Sequence[Cell], plan: Plan, watcher: Watcher) -> list[Run]:
     """Answer what is missing of these cells, in this process; return their runs."""
-    return [
-        run
-        for part in by_encoding(cells)
-        for run in _make(part, plan, watcher, lambda works: in_process(model, works, watcher.encoded))
-    ]
+    return make_with(lambda works: in_process(model, works, watcher.encoded), cells, plan, watcher)
+
+
+def make_with(execute: Execute, cells: Sequence[Cell], plan: Plan, watcher: Watcher) -> list[Run]:
+    """Answer what is missing, whoever does the work; return the runs."""
+    return [run for part in by_encoding(cells) for run in _make(part, plan, watcher, execute)]
 
 
 def in_process(model: Model, works: Sequence[Work], progress: Progress) -> Iterator[Outcome]:
@@ -65,7 +67,8 @@ def by_encoding(cells: Sequence[Cell]) -> list[list[Cell]]:
 def _make(cells: Sequence[Cell], plan: Plan, watcher: Watcher, execute: Execute) -> list[Run]:
     annotations = plan.data / find(cells[0].dataset).annotations
     videos = read(annotations)[: cells[0].limit]
-    runs = {cell: Run.begin(plan.out / cell.folder, cell, annotations, len(videos), fresh=plan.fresh) for cell in cells}
+    how: dict[str, Any] = {"fresh": plan.fresh, "made_with": plan.environment}
+    runs = {cell: Run.begin(plan.out / cell.folder, cell, annotations, len(videos), **how) for cell in cells}
     works = list(_works(videos, runs, plan))
     watcher.begin(cells, len(works), sum(work.video.duration or 0.0 for work in works))
     for outcome in execute(works):

@@ -77,12 +77,23 @@ def answer(model: Model, work: Work, progress: Progress = lambda seconds: None) 
         except Exception as error:  # whatever a damaged video, or a model that has no memory left, may raise
             logger.debug("%s", work.path, exc_info=True)
             for cell in part:
-                record = outcome[cell][0]
-                record.error = _told(error)
-                record.questions = [{**_stated(question), "error": record.error} for question in work.video.questions]
+                _fail(outcome[cell][0], work.video, error)
         for cell in part:
             outcome[cell][1].peak_ram, outcome[cell][1].peak_gpu = peak_ram(), peak_gpu()
     return outcome
+
+
+def failed(work: Work, error: Exception) -> Outcome:
+    """What is recorded of a video that could not be asked at all."""
+    outcome = {cell: (Record(work.video.index, work.video.id), Costs()) for cell in work.cells}
+    for record, _ in outcome.values():
+        _fail(record, work.video, error)
+    return outcome
+
+
+def _fail(record: Record, video: Video, error: Exception) -> None:
+    record.error = _told(error)
+    record.questions = [{**_stated(question), "error": record.error} for question in video.questions]
 
 
 def _encodings(cells: Sequence[Cell]) -> list[list[Cell]]:

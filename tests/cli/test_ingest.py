@@ -372,7 +372,7 @@ def test_a_second_ctrl_c_says_how_to_go_on(run: Run, film: Path, store: Path, mo
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("rekv.cli.ingest._read", interrupted)
+    monkeypatch.setattr("rekv.ingestion.unit._read", interrupted)
     told(run("ingest", film, "--session", "a", "--store", store, "-q"), 130, "the same command goes on from there")
 
 

@@ -1,0 +1,102 @@
+"""A Ray cluster: joined, or made of this machine alone and ended with the work."""
+
+import logging
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from rekv.errors import ClusterError
+
+if TYPE_CHECKING:
+    from rekv.cluster.crew import Workers
+
+logger = logging.getLogger(__name__)
+
+Loaded = TypeVar("Loaded")
+Progress = Callable[[float], None]  # is given how much more has been done, in whatever unit the work counts
+
+_OBJECTS = 100 << 20  # bytes of Ray's object store: what is handed over is small
+# Ray reads these when it is imported. What becomes of workers is told by us; of its own words none shall be
+# among a command's output.
+_QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_SCHEDULER_EVENTS": "0", "RAY_DEDUP_LOGS_SKIP_REGEX": "."}
+_LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}  # on any system: listen on 127.0.0.1 and nowhere else
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """How many workers, each with what, and where."""
+
+    workers: int
+    gpus_per_worker: float | None = None  # None: one each, where there are any
+    threads: int | None = None  # of a worker at most; None: its share of the cores
+    address: str | None = None  # of a Ray cluster; None: one of our own on this machine, which ends with the work
+
+
+def require_ray() -> None:
+    """Raise `ClusterError` if Ray is not installed."""
+    if find_spec("ray") is None:
+        raise ClusterError(
+            "several workers need Ray, which is not installed: pip install 'rekv[cluster]', or leave out "
+            "--num-chunks, --gpus-per-worker and --ray-address to work in this process"
+        )
+
+
+@contextmanager
+def workers(cluster: Cluster, load: Callable[[], Loaded]) -> "Iterator[Workers[Loaded]]":
+    """Start workers, each of which calls `load` once; they end with the context.
+
+    Raises `ClusterError` if there is no such cluster, or it is too small.
+    """
+    with _connected(cluster.address):
+        from rekv.cluster.crew import Workers
+
+        crew = Workers(cluster, load)
+        try:
+            yield crew
+        finally:
+            crew.end()
+
+
+@contextmanager
+def _connected(address: str | None) -> Iterator[None]:
+    require_ray()
+    for name, value in {**_QUIET, **(_LOOPBACK if address is None else {})}.items():
+        os.environ.setdefault(name, value)
+    import ray
+
+    if ray.is_initialized():  # by whoever uses rekv as a library
+        yield
+        return
+    with _settings(address) as settings:
+        try:
+            ray.init(log_to_driver=logger.isEnabledFor(logging.DEBUG), logging_level=logging.ERROR, **settings)
+        except (OSError, RuntimeError, ValueError) as error:
+            where = f"at {address}" if address else "on this machine"
+            raise ClusterError(f"no Ray cluster {where}: {error}; `ray status` there says whether it runs") from error
+        try:
+            yield
+        finally:
+            ray.shutdown()
+
+
+@contextmanager
+def _settings(address: str | None) -> Iterator[dict[str, Any]]:
+    """Of a cluster of our own: its logs and sockets lie in a folder that is removed."""
+    if address is not None:
+        yield {"address": address}
+        return
+    # The paths of sockets must be short; macOS's own folder for temporary files is not.
+    short = os.environ.get("RAY_TMPDIR") or ("/tmp" if sys.platform == "darwin" else None)
+    with tempfile.TemporaryDirectory(prefix="rekv-ray-", dir=short, ignore_cleanup_errors=True) as folder:
+        yield {
+            "address": "local",
+            "include_dashboard": False,
+            "num_cpus": len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count(),
+            "object_store_memory": _OBJECTS,
+            "_temp_dir": folder,
+        }
