@@ -117,7 +117,8 @@ def ingest(
         ingest_list(listed, store, encode, limits, model, loading, cluster, as_json=as_json, console=console)
         return
     if video is None or name is None:
-        raise click.UsageError("Name a VIDEO and its --session NAME, or many with --from-list FILE.")
+        missing = "argument 'VIDEO'" if video is None else "option '--session'"
+        raise click.UsageError(f"Missing {missing}: name a video and its session, or many videos with --from-list.")
     if num_chunks != 1 or gpus_per_worker is not None or ray_address is not None:
         raise click.UsageError("Workers share many videos: --num-chunks and the like go with --from-list.")
     report = _one(video, first, last, name, store, encode, limits, model, loading, console)

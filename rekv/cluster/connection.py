@@ -21,10 +21,13 @@ Loaded = TypeVar("Loaded")
 Progress = Callable[[float], None]  # is given how much more has been done, in whatever unit the work counts
 
 _OBJECTS = 100 << 20  # bytes of Ray's object store: what is handed over is small
-# Ray reads these when it is imported. What becomes of workers is told by us; of its own words none shall be
-# among a command's output.
+# Ray reads these when it is imported. What becomes of workers is told by us, and nothing that Ray says shall be among a
+# command's output.
 _QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_SCHEDULER_EVENTS": "0", "RAY_DEDUP_LOGS_SKIP_REGEX": "."}
-_LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}  # on any system: listen on 127.0.0.1 and nowhere else
+_OWN = {
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # on any system: listen on 127.0.0.1 and nowhere else
+    "RAY_worker_niceness": "0",  # as this process; Ray's default is to stand back behind all others
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +68,7 @@ def workers(cluster: Cluster, load: Callable[[], Loaded]) -> "Iterator[Workers[L
 @contextmanager
 def _connected(address: str | None) -> Iterator[None]:
     require_ray()
-    for name, value in {**_QUIET, **(_LOOPBACK if address is None else {})}.items():
+    for name, value in {**_QUIET, **(_OWN if address is None else {})}.items():
         os.environ.setdefault(name, value)
     import ray
 

@@ -23,7 +23,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 Do = Callable[[Loaded, Item, Progress], Result]
 
-TRIES = 3  # workers that an item may cost, and that may be lost in a row while they load
+_TRIES = 3  # workers that an item may cost, and that may be lost in a row while they load
 _TICK = 0.5  # seconds between two looks at how far workers are
 
 
@@ -58,7 +58,7 @@ class Workers(Generic[Loaded]):
                     self._replace(seat, job, lost)
                     if job is not None:
                         progress(-job.done)
-                        if job.lost + 1 < TRIES:
+                        if job.lost + 1 < _TRIES:
                             waiting.appendleft(_Job(do, job.item, job.lost + 1))
                         else:
                             yield job.item, lost
@@ -102,7 +102,7 @@ class Workers(Generic[Loaded]):
 
     def _replace(self, seat: "_Seat", job: "_Job | None", lost: ClusterError) -> None:
         self._lost_loading += job is None
-        if self._lost_loading == TRIES:
+        if self._lost_loading == _TRIES:
             raise lost
         logger.warning(
             "a worker was lost %s; another one is started", "at work" if job else "while it loaded the model"
@@ -162,12 +162,12 @@ class _Actor:
 
     def load(self, load: Callable[[], object], threads: int, folder: str) -> None:
         """Load, in the folder where the command was given, so that paths mean the same."""
-        import torch
-
         if os.path.isdir(folder):
             os.chdir(folder)
-        torch.set_num_threads(threads)
         self._loaded = load()
+        import torch
+
+        torch.set_num_threads(threads)
 
     def work(self, do: Callable[..., Any], item: object) -> tuple[Any, float]:
         self._done = 0.0
@@ -193,8 +193,8 @@ def _value(call: Any) -> Any:
     except RayError as error:
         logger.debug("%s", error)
         raise ClusterError(
-            f"{TRIES} workers were lost over this, one after the other ({type(error).__name__}): most likely memory ran "
-            f"out, of the machine or of a GPU; try fewer workers (`rekv --debug` tells more)"
+            f"{_TRIES} workers were lost over this, one after the other ({type(error).__name__}): most likely memory "
+            f"ran out, of the machine or of a GPU; try fewer workers (`rekv --debug` tells more)"
         ) from None
 
 

@@ -60,8 +60,8 @@ def contents(store: Path, name: str) -> tuple[list[tuple[float, float]], list[to
     return [(row.time, row.until) for row in rows], tensors, state
 
 
-def assert_same(store: Path, one: str, other: str) -> None:
-    (times, tensors, state), (times2, tensors2, state2) = contents(store, one), contents(store, other)
+def assert_same(store: Path, one: str, other: str, elsewhere: Path | None = None) -> None:
+    (times, tensors, state), (times2, tensors2, state2) = contents(store, one), contents(elsewhere or store, other)
     assert times == times2
     assert state == state2
     assert all(torch.equal(a, b) for a, b in zip(tensors, tensors2, strict=True))
