@@ -43,7 +43,7 @@ class Workers(Generic[Loaded]):
 
         Items are begun in their order. One whose workers were lost again and again has that as its result. `progress`
         is called at least twice a second, if only with 0, and takes back what was lost. What `do` or the loading raises
-        is raised here.
+        is raised here; after that, or when it is left early, the workers can only be ended.
         """
         waiting = deque(_Job(do, item) for item in items)
         while waiting or any(seat.job for seat in self._seats):
@@ -164,10 +164,8 @@ class _Actor:
         """Load, in the folder where the command was given, so that paths mean the same."""
         if os.path.isdir(folder):
             os.chdir(folder)
+        os.environ["OMP_NUM_THREADS"] = str(threads)  # PyTorch comes with what is loaded
         self._loaded = load()
-        import torch
-
-        torch.set_num_threads(threads)
 
     def work(self, do: Callable[..., Any], item: object) -> tuple[Any, float]:
         self._done = 0.0
