@@ -11,7 +11,9 @@ from pathlib import Path
 
 import psutil
 import pytest
+from click.testing import CliRunner
 
+from rekv.cli import main
 from rekv.store.store import Store
 from rekv.world import demo_story, render_film
 from tests.cli.conftest import Run
@@ -49,18 +51,8 @@ def whole(films: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store into which each was read by itself, in one go."""
     store = tmp_path_factory.mktemp("whole")
     for name, session in {"lobby": "lobby", "yard": "back", "gate": "gate.2"}.items():
-        command = [
-            sys.executable,
-            "-m",
-            "rekv",
-            "ingest",
-            films / f"{name}.mp4",
-            "--session",
-            session,
-            "--store",
-            store,
-        ]
-        subprocess.run([*map(str, command), "-q"], check=True)
+        args = ("ingest", films / f"{name}.mp4", "--session", session, "--store", store, "-q")
+        assert CliRunner().invoke(main, [str(arg) for arg in args]).exit_code == 0
     return store
 
 
