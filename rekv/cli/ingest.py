@@ -1,4 +1,4 @@
-"""`rekv ingest`: read a video into a session on disk; again, to go on where that stopped."""
+"""`rekv ingest`: read a video into a session on disk, or many; again, to go on where that stopped."""
 
 import json
 from collections.abc import Callable
@@ -89,7 +89,7 @@ def ingest(
     ray_address: str | None,
     **storage: Any,
 ) -> None:
-    """Read a video into a session, which stays on disk; or, with --from-list, each of many.
+    """Read a video into a session, which stays on disk; or many, each into its own.
 
     Every frame is read once. After Ctrl-C, or whatever else ended it, the same command goes on where that stopped.
     Another video continues the session's time. Meanwhile and later: `rekv ask --session NAME "..."`.

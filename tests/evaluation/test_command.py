@@ -240,7 +240,8 @@ def test_choices_without_a_truth_go_to_a_submission(here: Path, run: Run) -> Non
     [
         (("--dataset", "nodle"), 2, "did you mean 'needle'"),
         (("--dataset", "mlvu"), 1, "rekv data prepare mlvu"),
-        (("--dataset", "rvs_ego", "--num-chunks", 8), 2, "in one process"),
+        (("--dataset", "rvs_ego", "--num-chunks", 0), 2, "0 is not in the range"),
+        (("--dataset", "rvs_ego", "--num-chunks", 2, "--gpus-per-worker", -1), 2, "not in the range"),
         (("--dataset", "rvs_ego", "--retrieve-size", "many"), 2, "whole numbers"),
         (("--dataset", "rvs_ego", "--retriever", "nearest"), 2, "no retriever 'nearest'"),
         (("--dataset", "rvs_ego", "--judge-url", "http://x"), 2, "go with --judge-model"),
