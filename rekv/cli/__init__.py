@@ -27,7 +27,7 @@ VERBS: Mapping[str, Verb] = {
     "eval": Verb("rekv.cli.eval:eval_", "Ask models the questions of benchmarks, and report scores and costs."),
     "export": Verb("rekv.cli.archive:export", "Write a session to one file, to be kept or carried elsewhere."),
     "import": Verb("rekv.cli.archive:import_", "Add a session from a file that `rekv export` wrote."),
-    "ingest": Verb("rekv.cli.ingest:ingest", "Read a video into a session, which stays on disk; or many, each into its own."),
+    "ingest": Verb("rekv.cli.ingest:ingest", "Read a video, or each of many, into a session on disk."),
     "ls": Verb("rekv.cli.sessions:ls", "List the sessions."),
     "models": Verb("rekv.cli.models:models", "List models, families, and what lies here."),
     "pin": Verb("rekv.cli.pin:pin", "Keep a time span of a session from being removed."),

@@ -89,7 +89,7 @@ def ingest(
     ray_address: str | None,
     **storage: Any,
 ) -> None:
-    """Read a video into a session, which stays on disk; or many, each into its own.
+    """Read a video, or each of many, into a session on disk.
 
     Every frame is read once. After Ctrl-C, or whatever else ended it, the same command goes on where that stopped.
     Another video continues the session's time. Meanwhile and later: `rekv ask --session NAME "..."`.
