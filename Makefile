@@ -52,7 +52,7 @@ $(INSTALLED): pyproject.toml constraints.txt | $(BIN)/pip
 	@echo "Installing PyTorch (the largest part by far; a build for GPUs is some gigabytes) ..."
 	$(PIP) -c $(VENV)/constraints.txt "$(TORCH)"
 	@echo "Installing rekv and what else it needs ..."
-	$(PIP) --quiet -c $(VENV)/constraints.txt -e ".[report,quantized,dev]"
+	$(PIP) --quiet -c $(VENV)/constraints.txt -e ".[report,quantized,cluster,dev]"
 	@touch $@
 	@echo "Ready: $(BIN)/rekv --help"
 

@@ -32,7 +32,7 @@ def unknown(architectures: Sequence[str], config: Mapping[str, Any], source: str
         else ""
     )
     return ModelError(
-        f"{source} is a {named}, which rekv does not know.{own} Use one {_known()}, or add a family: "
+        f"{source} is a {named}, which rekv does not know.{own} Use a model {_known()}, or add a family: "
         f"rekv.models.register, docs/adding-a-model.md"
     )
 
