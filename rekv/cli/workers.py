@@ -7,6 +7,7 @@ import click
 
 from rekv.cli.loading import threads_for
 from rekv.cli.screen import counted
+from rekv.errors import ConfigError
 
 if TYPE_CHECKING:
     from rekv.cluster import Cluster
@@ -50,6 +51,8 @@ def wanted(
 
     if num_chunks == 1 and gpus_per_worker is None and ray_address is None:
         return None
+    if gpus_per_worker is not None and gpus_per_worker > 1 and gpus_per_worker % 1:
+        raise ConfigError(f"--gpus-per-worker is {gpus_per_worker:g}; it must be a whole number, or a part of one GPU")
     require_ray()
     gpus = 0.0 if device == "cpu" and gpus_per_worker is None else gpus_per_worker
     return Cluster(num_chunks, gpus, threads_for(model), ray_address)

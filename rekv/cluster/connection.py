@@ -2,6 +2,7 @@
 
 import logging
 import os
+import socket
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -20,6 +21,8 @@ logger = logging.getLogger(__name__)
 Loaded = TypeVar("Loaded")
 Progress = Callable[[float], None]  # is given how much more has been done, in whatever unit the work counts
 
+_LONGEST = 16  # characters of the folder below which Ray has its sockets: with their names, at most 107
+_REACH = 10.0  # seconds in which a cluster answers
 _OBJECTS = 100 << 20  # bytes of Ray's object store: what is handed over is small
 # Ray reads these when it is imported. What becomes of workers is told by us, and nothing that Ray says shall be among a
 # command's output.
@@ -55,10 +58,10 @@ def workers(cluster: Cluster, load: Callable[[], Loaded]) -> "Iterator[Workers[L
 
     Raises `ClusterError` if there is no such cluster, or it is too small.
     """
-    with _connected(cluster.address):
+    with _connected(cluster.address) as folder:
         from rekv.cluster.crew import Workers
 
-        crew = Workers(cluster, load)
+        crew = Workers(cluster, load, folder)
         try:
             yield crew
         finally:
@@ -66,25 +69,44 @@ def workers(cluster: Cluster, load: Callable[[], Loaded]) -> "Iterator[Workers[L
 
 
 @contextmanager
-def _connected(address: str | None) -> Iterator[None]:
+def _connected(address: str | None) -> Iterator[str | None]:
+    """Yields the folder that goes with the cluster, if it is our own."""
     require_ray()
+    if address is not None:
+        _reach(address)
     for name, value in {**_QUIET, **(_OWN if address is None else {})}.items():
         os.environ.setdefault(name, value)
     import ray
 
     if ray.is_initialized():  # by whoever uses rekv as a library
-        yield
+        yield None
         return
     with _settings(address) as settings:
         try:
             ray.init(log_to_driver=logger.isEnabledFor(logging.DEBUG), logging_level=logging.ERROR, **settings)
         except (OSError, RuntimeError, ValueError) as error:
-            where = f"at {address}" if address else "on this machine"
-            raise ClusterError(f"no Ray cluster {where}: {error}; `ray status` there says whether it runs") from error
+            if address is None:
+                raise ClusterError(f"Ray does not start on this machine: {error}") from error
+            raise ClusterError(
+                f"no Ray cluster at {address}: {error}; `ray status` there says whether it runs"
+            ) from error
         try:
-            yield
+            yield settings.get("_temp_dir")
         finally:
             ray.shutdown()
+
+
+def _reach(address: str) -> None:
+    """Raise `ClusterError` if nothing listens at HOST:PORT: Ray itself would try for minutes, without a word."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not (host and port.isdigit()):
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), _REACH).close()
+    except (OSError, OverflowError) as error:
+        raise ClusterError(
+            f"no Ray cluster at {address}: {error}; `ray status` there says whether it runs, and where"
+        ) from error
 
 
 @contextmanager
@@ -93,8 +115,9 @@ def _settings(address: str | None) -> Iterator[dict[str, Any]]:
     if address is not None:
         yield {"address": address}
         return
-    # The paths of sockets must be short; macOS's own folder for temporary files is not.
-    short = os.environ.get("RAY_TMPDIR") or ("/tmp" if sys.platform == "darwin" else None)
+    # The paths of sockets must be short; many folders for temporary files are not.
+    long = len(tempfile.gettempdir()) > _LONGEST and os.path.isdir("/tmp")
+    short = os.environ.get("RAY_TMPDIR") or ("/tmp" if long else None)
     with tempfile.TemporaryDirectory(prefix="rekv-ray-", dir=short, ignore_cleanup_errors=True) as folder:
         yield {
             "address": "local",

@@ -5,6 +5,7 @@ A worker that is lost, with its process or its machine, is replaced, and what it
 
 import logging
 import os
+import tempfile
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ logger = logging.getLogger(__name__)
 Loaded = TypeVar("Loaded")
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+_Warning = tuple[str, int, str]  # logger, level, text
 Do = Callable[[Loaded, Item, Progress], Result]
 
 _TRIES = 3  # workers that an item may cost, and that may be lost in a row while they load
@@ -30,8 +32,9 @@ _TICK = 0.5  # seconds between two looks at how far workers are
 class Workers(Generic[Loaded]):
     """Processes that do what they are given with what they loaded."""
 
-    def __init__(self, cluster: Cluster, load: Callable[[], Loaded]) -> None:
-        self._load = load
+    def __init__(self, cluster: Cluster, load: Callable[[], Loaded], folder: str | None = None) -> None:
+        """`folder`: for temporary files of workers, which are ended without being asked."""
+        self._load, self._folder = load, folder
         self._gpus, self._threads = _shares(cluster)
         self._lost_loading = 0  # in a row
         self._seats = [_Seat(*self._begin()) for _ in range(cluster.workers)]
@@ -65,8 +68,10 @@ class Workers(Generic[Loaded]):
                     continue
                 self._lost_loading = 0
                 if job is not None:
-                    result, done = value
+                    result, done, told = value
                     progress(done - job.done)
+                    for name, level, text in told:
+                        logging.getLogger(name).log(level, "%s", text)
                     yield job.item, result
 
     def one(self, do: Do[Loaded, Item, Result], item: Item, progress: Progress) -> Result:
@@ -89,7 +94,7 @@ class Workers(Generic[Loaded]):
             max_concurrency=2,
             scheduling_strategy="SPREAD",
         ).remote()
-        return actor, actor.load.remote(self._load, max(1, int(self._threads)), os.getcwd())
+        return actor, actor.load.remote(self._load, max(1, int(self._threads)), os.getcwd(), self._folder)
 
     def _returned(self, progress: Progress) -> "list[_Seat]":
         """Wait a moment for calls to return; tell how far the others are."""
@@ -153,23 +158,39 @@ class _Seat:
         self.asked = self.actor.done.remote()
 
 
+class _Warnings(logging.Handler):
+    """What a worker has to say, for whoever can show it."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.told: list[_Warning] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.told.append((record.name, record.levelno, record.getMessage()))
+
+
 class _Actor:
     """A worker's process. One of its threads works, another one says how far that is."""
 
     def __init__(self) -> None:
         self._loaded: Any = None
         self._done = 0.0
+        self._warnings = _Warnings()
+        logging.getLogger("rekv").addHandler(self._warnings)
 
-    def load(self, load: Callable[[], object], threads: int, folder: str) -> None:
+    def load(self, load: Callable[[], object], threads: int, folder: str, temporary: str | None) -> None:
         """Load, in the folder where the command was given, so that paths mean the same."""
         if os.path.isdir(folder):
             os.chdir(folder)
+        if temporary is not None:
+            tempfile.tempdir = temporary
         os.environ["OMP_NUM_THREADS"] = str(threads)  # PyTorch comes with what is loaded
         self._loaded = load()
 
-    def work(self, do: Callable[..., Any], item: object) -> tuple[Any, float]:
+    def work(self, do: Callable[..., Any], item: object) -> tuple[Any, float, list[_Warning]]:
         self._done = 0.0
-        return do(self._loaded, item, self._told), self._done
+        self._warnings.told = []
+        return do(self._loaded, item, self._told), self._done, self._warnings.told
 
     def done(self) -> float:
         return self._done
@@ -203,7 +224,7 @@ def _shares(cluster: Cluster) -> tuple[float, float]:
     gpus = cluster.gpus_per_worker
     if gpus is None:
         gpus = 1.0 if any(there) else 0.0
-    if gpus and sum(int(count / gpus + 1e-6) for count in there) < cluster.workers:
+    if gpus and sum(_fit(count, gpus) for count in there) < cluster.workers:
         raise ClusterError(
             f"{cluster.workers} workers with {gpus:g} GPUs each do not fit the {sum(there):g} GPUs of "
             f"{len(nodes)} {'machine' if len(nodes) == 1 else 'machines'}: lower --num-chunks, or --gpus-per-worker, "
@@ -211,3 +232,8 @@ def _shares(cluster: Cluster) -> tuple[float, float]:
         )
     share = sum(node.get("CPU", 1.0) for node in nodes) / cluster.workers
     return gpus, min(share, cluster.threads or share)
+
+
+def _fit(count: float, gpus: float) -> int:
+    """How many workers with so many GPUs each a machine has room for. A part of one lies on a single GPU."""
+    return int(count / gpus) if gpus >= 1 else int(count) * int(1 / gpus + 1e-6)

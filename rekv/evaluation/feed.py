@@ -54,12 +54,6 @@ class Feed:
         del self._held[:n]
         return portion
 
-    def _ready(self, time: float) -> int:
-        """How many of those held can be handed out."""
-        due = sum(frame.time <= time for frame in self._held)
-        whole = due // self._group * self._group
-        return due if self._ended and due == len(self._held) and time == math.inf else whole
-
     def _read(self) -> None:
         begun = perf_counter()
         frame = next(self._frames, None)

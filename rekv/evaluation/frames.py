@@ -86,7 +86,7 @@ class Footage:
         fps = round(file.fps or 0)
         step = int(fps / self.sample_fps)
         if step < 1:
-            raise ConfigError(
+            raise VideoError(
                 f"sample_fps is {self.sample_fps:g}, but {self.path} has {fps} pictures a second, and the published "
                 f"harness cannot take more than there are: lower it, or leave out --paper"
             )

@@ -24,7 +24,7 @@ from tqdm import tqdm
 from rekv import retrieval
 from rekv.core import EncodeConfig, Frame
 from rekv.engine import Session, load
-from rekv.errors import ConfigError, DataError
+from rekv.errors import ConfigError, DataError, SessionError, VideoError
 from rekv.evaluation.frames import Footage
 from rekv.evaluation.temporary import temporary
 
@@ -76,7 +76,10 @@ class ReKV(lmms):
         return self.model.family.device
 
     def generate_until(self, requests: Sequence[Instance]) -> list[GenerationResult]:
-        """Answer the requests, whose order is kept. What only pads a process's share is left empty."""
+        """Answer the requests, whose order is kept.
+
+        Empty are answers about a video that cannot be read, which is told, and what only pads a process's share.
+        """
         videos: dict[Hashable, list[int]] = {}
         for place, request in enumerate(requests):
             if not request.metadata.get("__padding_only__"):
@@ -86,7 +89,12 @@ class ReKV(lmms):
         with tqdm(total=len(requests), disable=self.rank != 0, desc="Model Responding") as progress:
             for places in videos.values():
                 with temporary(self.model, self._ram, **self._encode) as session:
-                    session.append(frames(self._visuals(requests[places[0]]), session.config.sample_fps))
+                    try:
+                        session.append(frames(self._visuals(requests[places[0]]), session.config.sample_fps))
+                    except (VideoError, SessionError) as error:
+                        logger.error("%s; its %d questions get no answer", error, len(places))
+                        progress.update(len(places))
+                        continue
                     for place in places:
                         question = (requests[place].task_name, requests[place].doc_id)
                         answers[place] = self._answer(session, requests[place], asked[question])

@@ -1,6 +1,7 @@
 """Runs in the form of lmms-eval's own logs, for its tools: `--baseline FILE`, its web page, scripts that read them.
 
 As of lmms-eval 0.7.3 a run is two files beside each other: NAME_results.json and, per task, NAME_samples_TASK.jsonl.
+Here each dataset of a run has a NAME of its own.
 """
 
 import json
@@ -32,7 +33,7 @@ def lmms_logs(runs: Sequence[Run], folder: Path) -> list[Path]:
                 f"repeat its command, which goes on with it"
             )
         *parents, name = run.cell.folder.split("/")
-        path = folder / parents[0] / f"{name}_samples_{run.cell.dataset}.jsonl"
+        path = folder / parents[0] / f"{name}-{run.cell.dataset}_samples_{run.cell.dataset}.jsonl"
         if path in written:
             raise DataError(f"{written[path].folder} and {run.folder} would both be {path}; name one of them")
         written[path] = run

@@ -15,7 +15,7 @@ from rekv.cluster import Cluster, require_ray, workers
 from rekv.errors import ClusterError, ConfigError
 from rekv.evaluation.datasets.needle import make
 from tests.evaluation.conftest import FILM, Run
-from tests.evaluation.working import die, kill, kill_once, load, refuse, use
+from tests.evaluation.working import die, kill, kill_once, load, refuse, use, warn
 
 if TYPE_CHECKING:
     from rekv.cluster.crew import Workers  # imports Ray, which is to be set up first
@@ -61,6 +61,20 @@ def test_too_few_gpus_are_told_before_anything_waits() -> None:
         pass
 
 
+def test_a_part_of_a_gpu_lies_on_one() -> None:
+    """Eight GPUs have room for eight workers with 0.6 of one each, not for thirteen."""
+    from rekv.cluster.crew import _fit
+
+    assert [_fit(8, gpus) for gpus in (0.3, 0.5, 0.6, 1, 3)] == [24, 16, 8, 8, 2]
+    assert _fit(0, 0.5) == 0
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "127.0.0.1:99999"])
+def test_an_address_where_nothing_listens_is_told_at_once(address: str) -> None:
+    with pytest.raises(ClusterError, match=f"no Ray cluster at {address}"), workers(Cluster(1, address=address), load):
+        pass
+
+
 @pytest.fixture(scope="module")
 def crew(ray: Any) -> "Iterator[Workers[list[int]]]":
     with workers(Cluster(2, threads=1), load) as crew:
@@ -68,6 +82,13 @@ def crew(ray: Any) -> "Iterator[Workers[list[int]]]":
             pass  # until both have loaded
         yield crew
     assert ray.is_initialized(), "it is not ours to end"
+
+
+def test_what_a_worker_warns_of_is_told_here(crew: "Workers[list[int]]", caplog: pytest.LogCaptureFixture) -> None:
+    found = list(crew.run(warn, ["one", "two"], Told()))
+    assert {item for item, _ in found} == {"one", "two"}
+    told = [(record.name, record.getMessage()) for record in caplog.records]
+    assert sorted(told) == [("rekv.some.where", "it says one"), ("rekv.some.where", "it says two")]
 
 
 def test_a_queue_is_shared(crew: "Workers[list[int]]") -> None:

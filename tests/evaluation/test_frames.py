@@ -45,7 +45,7 @@ def test_the_published_step_is_truncated_and_time_drifts(film: Path) -> None:
 
 
 def test_the_published_arithmetic_has_a_limit(film: Path) -> None:
-    with pytest.raises(ConfigError, match="25 pictures a second"):
+    with pytest.raises(VideoError, match="25 pictures a second"):
         list(Footage(film, 26.0, paper=True).frames())
 
 

@@ -1,6 +1,7 @@
 """Runs as lmms-eval logs its own."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ def test_samples_and_results(tmp_path: Path) -> None:
     run = example(tmp_path / "run")
     run.records = dict(reversed(run.records.items()))  # as videos were done, not as they are numbered
     (file,) = lmms_logs([run], tmp_path / "logs")
-    assert file == tmp_path / "logs/tiny/3-1.0_samples_qaego4d.jsonl"
+    assert file == tmp_path / "logs/tiny/3-1.0-qaego4d_samples_qaego4d.jsonl"
     samples = lines(file)
     assert [sample["doc_id"] for sample in samples] == list(range(6))
     assert [sample["video"] for sample in samples] == ["v0"] * 3 + ["v1"] * 2 + ["v2"]
@@ -27,10 +28,22 @@ def test_samples_and_results(tmp_path: Path) -> None:
     assert failed["filtered_resps"] == ""
     assert failed["error"] == "ValueError: too long"
     assert samples[0]["doc_hash"] == samples[1]["doc_hash"] != samples[3]["doc_hash"], "video and question"
-    results = json.loads((file.parent / "3-1.0_results.json").read_text())
+    results = json.loads((file.parent / "3-1.0-qaego4d_results.json").read_text())
     assert results["results"]["qaego4d"]["accuracy,none"] == pytest.approx(2 / 6)
     assert results["n-samples"] == {"qaego4d": {"original": 6, "effective": 6}}
     assert results["config"]["cell"]["retrieve_size"] == 3
+
+
+def test_each_dataset_has_results_of_its_own(tmp_path: Path) -> None:
+    """Of one model at one size, as a grid over datasets makes them."""
+    runs = [example(tmp_path / "a"), example(tmp_path / "b")]
+    runs[1].cell = replace(runs[1].cell, dataset="mlvu")
+    files = lmms_logs(runs, tmp_path / "logs")
+    for file, dataset in zip(files, ("qaego4d", "mlvu"), strict=True):
+        results = json.loads(
+            file.with_name(file.name.replace(f"_samples_{dataset}.jsonl", "_results.json")).read_text()
+        )
+        assert list(results["results"]) == [dataset]
 
 
 def test_what_is_not_published_has_no_score(tmp_path: Path) -> None:

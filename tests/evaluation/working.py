@@ -1,7 +1,9 @@
 """What tests let workers do. They import this file, and with it nothing that is large."""
 
+import logging
 import os
 import signal
+import tempfile
 import time
 from pathlib import Path
 
@@ -41,6 +43,12 @@ def kill(loaded: list[int], deadly: bool, progress: Progress) -> str:
 
 def refuse(loaded: list[int], item: int, progress: Progress) -> None:
     raise ConfigError(f"{item} is too much")
+
+
+def warn(loaded: list[int], text: str, progress: Progress) -> str:
+    """Say something, and where temporary files go."""
+    logging.getLogger("rekv.some.where").warning("it says %s", text)
+    return tempfile.gettempdir()
 
 
 def die() -> None:
