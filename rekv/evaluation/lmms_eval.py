@@ -78,7 +78,8 @@ class ReKV(lmms):
     def generate_until(self, requests: Sequence[Instance]) -> list[GenerationResult]:
         """Answer the requests, whose order is kept.
 
-        Empty are answers about a video that cannot be read, which is told, and what only pads a process's share.
+        Empty are answers about a video that cannot be read, which is told, and what only pads a process's share. Raises
+        `VideoError` if the first one cannot.
         """
         videos: dict[Hashable, list[int]] = {}
         for place, request in enumerate(requests):
@@ -92,6 +93,8 @@ class ReKV(lmms):
                     try:
                         session.append(frames(self._visuals(requests[places[0]]), session.config.sample_fps))
                     except (VideoError, SessionError) as error:
+                        if not asked:  # no video can be read: rather a wrong folder than a damaged file
+                            raise
                         logger.error("%s; its %d questions get no answer", error, len(places))
                         progress.update(len(places))
                         continue

@@ -287,6 +287,16 @@ def test_what_cannot_be_done_is_refused(film: Path) -> None:
         model([], ram="8GiB")
 
 
+def test_a_damaged_video_costs_its_own_answers(film: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    damaged = tmp_path / "damaged.mp4"
+    damaged.write_bytes(b"no film")
+    adapter = model([[str(film)], [str(damaged)]])
+    alone = texts(adapter, request(0))
+    assert texts(adapter, request(0), request(1), request(1), request(0)) == [*alone, "", "", *alone]
+    assert "damaged.mp4" in caplog.text
+    assert "its 2 questions get no answer" in caplog.text
+
+
 def test_the_memory_of_the_model_is_given_back(film: Path) -> None:
     adapter = model([[str(film)]])
     adapter.clean()
