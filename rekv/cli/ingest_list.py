@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,7 @@ import click
 from rich.console import Console
 
 from rekv.cli.interrupt import Interrupt
-from rekv.cli.loading import load_here, load_model
+from rekv.cli.loading import load_here, load_model, threads_for
 from rekv.cli.progress import Videos
 from rekv.cli.screen import counted, notes
 from rekv.cli.workers import device_of, starting
@@ -39,20 +40,22 @@ def ingest_list(
 
     sessions = Store(store)
     entries = read_list(file, sessions)
-    tasks, reports = survey(entries, file, sessions, encode, limits, model)
+    found = survey(entries, file, sessions, encode, limits, model, loading["dtype"])
+    tasks, reports = found.tasks, found.reports
     known = len(reports)
     interrupted = False
-    if tasks:
-        try:
-            for report in _made(tasks, model, loading, cluster, console):
+    try:
+        if tasks:
+            for report in _made(tasks, found.model, {**loading, "dtype": found.dtype}, cluster, console):
                 reports.append(report)
-        except KeyboardInterrupt:
-            interrupted = True
-    order = {entry.name: entry.line for entry in entries}
-    reports.sort(key=lambda report: order[report.session])
-    if as_json:
-        click.echo(json.dumps([report.as_json() for report in reports]))
-    _tell(reports, len(entries), console)
+    except KeyboardInterrupt:
+        interrupted = True
+    finally:  # whatever else ends it, what was done is told
+        order = {entry.name: entry.line for entry in entries}
+        reports.sort(key=lambda report: order[report.session])
+        if as_json:
+            click.echo(json.dumps([report.as_json() for report in reports]))
+        _tell(reports, len(entries), console)
     if interrupted:
         left = len(tasks) - (len(reports) - known)
         notes().print(
@@ -91,6 +94,7 @@ def _made(
             return
         from rekv.cluster import workers
 
+        cluster = replace(cluster, threads=threads_for(model))
         console.print(starting(cluster, model), style="dim")
         load = partial(load_here, model, **{**loading, "device": device_of(loading["device"], cluster)})
         with workers(cluster, load) as crew, Videos(console, interrupt) as videos:

@@ -50,7 +50,7 @@ def read_list(file: Path, store: Store) -> list[Entry]:
     left out. Raises `ConfigError` that lists what cannot be read, and names that occur twice or cannot be.
     """
     try:
-        lines = file.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+        lines = file.read_text(encoding="utf-8-sig", errors="surrogateescape").split("\n")
     except OSError as error:
         raise ConfigError(f"{file} cannot be read ({error.strerror}); name a file that lists videos") from error
     entries, problems = [], []
@@ -102,6 +102,16 @@ def _refuse(file: Path, problems: Sequence[str]) -> None:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What is to be read, and by what; reports of what is not: already read, or cannot be."""
+
+    tasks: list[Task]
+    reports: list[Report]
+    model: str | None
+    dtype: str | None
+
+
 def survey(
     entries: Sequence[Entry],
     file: Path,
@@ -109,29 +119,49 @@ def survey(
     encode: Mapping[str, Any],
     limits: Mapping[str, Any],
     model: str | None,
-) -> tuple[list[Task], list[Report]]:
-    """What is to be read, and reports of what is not: already read, or cannot be.
+    dtype: str | None,
+) -> Survey:
+    """Look what there is. Where no `model` or `dtype` is named, it is that of the list's sessions.
 
-    Raises `ConfigError` if a session of that name has another video.
+    Raises `ConfigError` if a session of that name has another video, or sessions differ in what is not named.
     """
     tasks: list[Task] = []
     reports: list[Report] = []
     problems: list[str] = []
+    models: set[str] = set()
+    dtypes: set[str] = set()
     for entry in entries:
         try:
             video = _open(entry)
-            found = look(store, entry.name, video, encode, kv=limits.get("kv"), dtype=None)
-        except (RekvError, OSError) as error:
+            found = look(store, entry.name, video, encode, kv=limits.get("kv"), dtype=dtype)
+        except (RekvError, OSError, ValueError) as error:
             reports.append(failed(entry, error))
             continue
         if found is not None and not found.begun:
             problems.append(f"line {entry.line}: the store has a session {entry.name!r}, of another video")
-        elif found is not None and _is_done(found, model):
+            continue
+        if found is not None:
+            models.add(found.model)
+            dtypes.add(found.dtype)
+        if found is not None and _is_done(found, model):
             reports.append(Report(entry.name, entry.path, "already", found.frames))
         else:
             tasks.append(Task(entry, store.folder, {**encode, **limits}, video.duration))
     _refuse(file, problems)
-    return tasks, reports
+    if tasks:
+        model = _agreed(model, models, file, "--model")
+        dtype = _agreed(dtype, dtypes, file, "--dtype")
+    return Survey(tasks, reports, model, dtype)
+
+
+def _agreed(named: str | None, found: set[str], file: Path, option: str) -> str | None:
+    """What was named, or else what all sessions have. Raises `ConfigError` if they differ."""
+    if named is None and len(found) > 1:
+        raise ConfigError(
+            f"sessions of the videos in {file} were made in different ways ({', '.join(sorted(found))}), and nothing "
+            f"was begun: say by {option} how the others are to be read, or give them a list of their own"
+        )
+    return named or next(iter(found), None)
 
 
 def _is_done(found: Found, model: str | None) -> bool:

@@ -8,12 +8,15 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 from click.testing import CliRunner
 
 from rekv.cli import main
+from rekv.errors import ConfigError
+from rekv.ingestion import archive
 from rekv.store.store import Store
 from rekv.world import demo_story, render_film
 from tests.cli.conftest import Run
@@ -116,6 +119,51 @@ def test_a_session_of_another_video_is_not_continued(run: Run, films: Path, tmp_
     refused = run("ingest", "--from-list", tmp_path / "list.txt", "--store", store)
     told(refused, 2, "line 1: the store has a session 'a', of another video")
     assert len(rows(store, "a")) == 40
+
+
+def test_the_rest_is_read_by_what_read_the_others(run: Run, films: Path, tmp_path: Path, store: Path) -> None:
+    """Their model and dtype, unless others are named; where they differ, one has to be."""
+    listed = tmp_path / "list.txt"
+    listed.write_text(f"a\t{films / 'gate.mp4'}\nb\t{films / 'gate.mp4'}\n")
+    first = ("ingest", films / "gate.mp4", "--store", store, "-q", "--dtype", "bfloat16", "--session", "a")
+    assert run(*first).exit_code == 0
+    assert run("ingest", "--from-list", listed, "--store", store).exit_code == 0
+    assert {Store(store).open(name).meta.model.dtype for name in "ab"} == {"bfloat16"}
+    told(run("ingest", "--from-list", listed, "--store", store, "--dtype", "float32"), 1, "2 videos failed")
+    assert run("ingest", films / "gate.mp4", "--store", store, "-q", "--session", "c").exit_code == 0
+    listed.write_text("".join(f"{name}\t{films / 'gate.mp4'}\n" for name in "abcd"))
+    told(run("ingest", "--from-list", listed, "--store", store), 2, "say by --dtype how the others are to be read")
+    assert "d" not in Store(store).names()
+
+
+def test_what_was_done_is_told_whatever_ends_it(
+    run: Run, films: Path, tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed = tmp_path / "list.txt"
+    listed.write_text(f"{films / 'gate.mp4'}\n{films / 'yard.mp4'}\n{tmp_path / 'lost.mp4'}\n")
+    read = archive.read
+
+    def once(model: Any, video: Any, name: str, *args: Any) -> Any:
+        if name == "yard":
+            raise ConfigError("no room for this")
+        return read(model, video, name, *args)
+
+    monkeypatch.setattr(archive, "read", once)
+    result = run("ingest", "--from-list", listed, "--store", store, "--json")
+    assert result.exit_code == 2
+    assert [report["status"] for report in json.loads(result.stdout)] == ["finished", "failed"]
+    for text in ("3 videos: 1 read now (30 frames)", "lost.mp4: VideoError", "no room for this"):
+        assert text in result.stderr.replace("\n", " ")
+
+
+def test_a_list_from_another_system(films: Path, tmp_path: Path, store: Path) -> None:
+    """With a mark of its encoding, its own line ends, and names that hold what Unicode calls ends of lines."""
+    listed = tmp_path / "list.txt"
+    listed.write_bytes('\ufeff# an archive\r\na\tx\u2028y.mp4\r\n{"name": "b", "source": "z\\u0000"}\r\n'.encode())
+    entries = archive.read_list(listed, Store(store))
+    assert [(entry.name, entry.path, entry.line) for entry in entries] == [("a", "x\u2028y.mp4", 2), ("b", "z\0", 3)]
+    reports = archive.survey(entries, listed, Store(store), {}, {}, None, None).reports
+    assert [report.status for report in reports] == ["failed", "failed"]
 
 
 @pytest.mark.parametrize(
