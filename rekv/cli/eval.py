@@ -176,14 +176,13 @@ def eval_(
     grid = Grid(datasets, retrievers or ("internal",), sizes or (None,), chunks or (1,), **settings)
     runs: list[Run] = []
     try:
-        with Interrupt() as interrupt:
-            for name in models or ("tiny",):
-                if only_eval:
-                    runs += _finished(grid, name, out)
-                else:
-                    plan = Plan(data, out, ram, fresh)
-                    cluster = wanted(name, device, num_chunks, gpus_per_worker, ray_address)
-                    runs += _made(grid, name, plan, cluster, console, interrupt, device=device, dtype=dtype)
+        for name in models or ("tiny",):
+            if only_eval:
+                runs += _finished(grid, name, out)
+            else:
+                plan = Plan(data, out, ram, fresh)
+                cluster = wanted(name, device, num_chunks, gpus_per_worker, ray_address)
+                runs += _made(grid, name, plan, cluster, console, device=device, dtype=dtype)
     except KeyboardInterrupt:
         notes().print("Interrupted. What was answered is kept; the same command goes on from there.", style="yellow")
         raise SystemExit(130) from None
@@ -198,7 +197,6 @@ def _made(
     plan: "Plan",
     cluster: "Cluster | None",
     console: Console,
-    interrupt: Interrupt,
     *,
     device: str | None,
     dtype: str | None,
@@ -209,13 +207,14 @@ def _made(
 
         model = load_model(console, name, device=device, dtype=dtype)
         cells = grid.cells(model, name)
-        with Shown(console, interrupt) as watcher:
+        with Interrupt() as interrupt, Shown(console, interrupt) as watcher:
             return make(model, cells, plan, watcher)
     from rekv.cluster import workers
     from rekv.evaluation.workers import describe, make_by
 
     console.print(starting(cluster, name), style="dim")
-    with workers(cluster, partial(load_here, name, device=device_of(device, cluster), dtype=dtype)) as crew:
+    load = partial(load_here, name, device=device_of(device, cluster), dtype=dtype)
+    with Interrupt() as interrupt, workers(cluster, load) as crew:
         cells, environment = crew.one(describe, (grid, name), interrupt.check)
         with Shown(console, interrupt) as watcher:
             return make_by(crew, cells, replace(plan, environment=environment), watcher)

@@ -34,7 +34,7 @@ def ingest_list(
     as_json: bool,
     console: Console,
 ) -> None:
-    """Read what has not been read yet. Exits with 1 if a video failed, 130 after Ctrl-C."""
+    """Read what has not been read yet; report, whatever ends it. Exits with 1 if a video failed, 130 after Ctrl-C."""
     from rekv.ingestion.archive import read_list, survey
     from rekv.store.store import Store
 
@@ -82,18 +82,18 @@ def _made(
         console.print(f"{counted(len(tasks), 'video')} to read.", style="dim")
         videos.start("", len(tasks), sum(task.seconds or 0.0 for task in tasks))
 
-    with Interrupt() as interrupt:
-        if cluster is None:
-            loaded = load_model(console, model, **loading)
-            with Videos(console, interrupt) as videos:
-                shown(videos)
-                for task in tasks:
-                    report = ingest(loaded, task, videos.encoded)
-                    yield report
-                    videos.finished(failed=report.error is not None)
-            return
-        from rekv.cluster import workers
+    if cluster is None:
+        loaded = load_model(console, model, **loading)
+        with Interrupt() as interrupt, Videos(console, interrupt) as videos:
+            shown(videos)
+            for task in tasks:
+                report = ingest(loaded, task, videos.encoded)
+                yield report
+                videos.finished(failed=report.error is not None)
+        return
+    from rekv.cluster import workers
 
+    with Interrupt() as interrupt:
         cluster = replace(cluster, threads=threads_for(model))
         console.print(starting(cluster, model), style="dim")
         load = partial(load_here, model, **{**loading, "device": device_of(loading["device"], cluster)})
