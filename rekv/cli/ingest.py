@@ -148,8 +148,9 @@ def _one(
 
     sessions = Store(store)
     video = open_video(path, start=start, end=end)
-    found = look(sessions, name, video, encode, kv=limits.get("kv"), dtype=loading["dtype"])
+    found = look(sessions, name, video)
     if found is not None:
+        found.require(encode, kv=limits.get("kv"), dtype=loading["dtype"])
         if found.done and model in (None, found.model):  # another name may be another model: told once it is loaded
             return Report(name, path, "already", found.frames)
         model, loading = model or found.model, {**loading, "dtype": loading["dtype"] or found.dtype}

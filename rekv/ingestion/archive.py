@@ -50,7 +50,7 @@ def read_list(file: Path, store: Store) -> list[Entry]:
     left out. Raises `ConfigError` that lists what cannot be read, and names that occur twice or cannot be.
     """
     try:
-        lines = file.read_text(encoding="utf-8-sig", errors="surrogateescape").split("\n")
+        lines = file.read_bytes().decode("utf-8-sig", errors="surrogateescape").split("\n")
     except OSError as error:
         raise ConfigError(f"{file} cannot be read ({error.strerror}); name a file that lists videos") from error
     entries, problems = [], []
@@ -133,17 +133,17 @@ def survey(
     for entry in entries:
         try:
             video = _open(entry)
-            found = look(store, entry.name, video, encode, kv=limits.get("kv"), dtype=dtype)
+            found = look(store, entry.name, video)
+            if found is not None and found.begun:  # noted even of one that cannot go on so: others are read alike
+                models.add(found.model)
+                dtypes.add(found.dtype)
+                found.require(encode, kv=limits.get("kv"), dtype=dtype)
         except (RekvError, OSError, ValueError) as error:
             reports.append(failed(entry, error))
             continue
         if found is not None and not found.begun:
             problems.append(f"line {entry.line}: the store has a session {entry.name!r}, of another video")
-            continue
-        if found is not None:
-            models.add(found.model)
-            dtypes.add(found.dtype)
-        if found is not None and _is_done(found, model):
+        elif found is not None and _is_done(found, model):
             reports.append(Report(entry.name, entry.path, "already", found.frames))
         else:
             tasks.append(Task(entry, store.folder, {**encode, **limits}, video.duration))

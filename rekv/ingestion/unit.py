@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from rekv.core import Frame
     from rekv.engine import Model, Session
     from rekv.sources import VideoFile
-    from rekv.store.folder import SessionFolder
     from rekv.store.keeper import Keeper
+    from rekv.store.meta import SessionMeta
 
 Show = Callable[["Session", "VideoFile", float], AbstractContextManager[Callable[[object], None]]]
 
@@ -54,41 +54,45 @@ class Report:
 class Found:
     """A session that is there already."""
 
+    name: str
+    meta: "SessionMeta"
     frames: int
-    model: str
-    dtype: str
     done: bool  # the video has been read to its end
     begun: bool  # it has been read, or nothing has
 
+    @property
+    def model(self) -> str:
+        return self.meta.model.name
 
-def look(
-    store: Store, name: str, video: "VideoFile", encode: Mapping[str, Any], *, kv: str | None, dtype: str | None
-) -> Found | None:
-    """What a session has of the video; None if there is no session. Raises `SessionError` if it cannot go on so."""
+    @property
+    def dtype(self) -> str:
+        return self.meta.model.dtype
+
+    def require(self, encode: Mapping[str, Any], *, kv: str | None, dtype: str | None) -> None:
+        """Raise `SessionError` if it cannot go on with these settings: before the model is loaded."""
+        meta, where = self.meta, f"session {self.name!r}"
+        meta.require_same_encoding(meta.encode.but(**encode), meta.init_ids, where, meta.grid)
+        if dtype is not None and dtype != meta.model.dtype:
+            raise SessionError(
+                f"{where} was made in {meta.model.dtype}, not {dtype}: appending needs the same model in the same "
+                f"dtype; leave out --dtype, or start another session"
+            )
+        if kv is not None and kv != meta.codec:
+            raise SessionError(f"{where} is stored as {meta.codec}: leave out --kv, or start another session")
+
+
+def look(store: Store, name: str, video: "VideoFile") -> Found | None:
+    """What a session has of the video; None if there is no session. Raises `StoreError` if it cannot be opened."""
     if not (store.path(name) / FILE).exists():
         return None
     folder = store.open(name)
     try:
-        _check(folder, encode, kv, dtype)
-        sources, known = folder.catalog.sources(), folder.meta.model
+        sources = folder.catalog.sources()
         source = find_source(sources, video.identity, video.start)
         done = is_done(source, video.identity)
-        return Found(folder.frames, known.name, known.dtype, done, source is not None or not sources)
+        return Found(folder.path.name, folder.meta, folder.frames, done, source is not None or not sources)
     finally:
         folder.close()
-
-
-def _check(folder: "SessionFolder", encode: Mapping[str, Any], kv: str | None, dtype: str | None) -> None:
-    """Find what cannot continue a session before the model is loaded. Raises `SessionError`."""
-    meta, where = folder.meta, f"session {folder.path.name!r}"
-    meta.require_same_encoding(meta.encode.but(**encode), meta.init_ids, where, meta.grid)
-    if dtype is not None and dtype != meta.model.dtype:
-        raise SessionError(
-            f"{where} was made in {meta.model.dtype}, not {dtype}: appending needs the same model in the same dtype; "
-            f"leave out --dtype, or start another session"
-        )
-    if kv is not None and kv != meta.codec:
-        raise SessionError(f"{where} is stored as {meta.codec}: leave out --kv, or start another session")
 
 
 def read(

@@ -130,6 +130,10 @@ def test_the_rest_is_read_by_what_read_the_others(run: Run, films: Path, tmp_pat
     assert run("ingest", "--from-list", listed, "--store", store).exit_code == 0
     assert {Store(store).open(name).meta.model.dtype for name in "ab"} == {"bfloat16"}
     told(run("ingest", "--from-list", listed, "--store", store, "--dtype", "float32"), 1, "2 videos failed")
+    listed.write_text("".join(f"{name}\t{films / 'gate.mp4'}\n" for name in "abe"))
+    other = ("--sample-fps", 0.25)  # which neither was read at
+    told(run("ingest", "--from-list", listed, "--store", store, *other), 1, "2 videos failed")
+    assert Store(store).open("e").meta.model.dtype == "bfloat16", "as the two that cannot go on so"
     assert run("ingest", films / "gate.mp4", "--store", store, "-q", "--session", "c").exit_code == 0
     listed.write_text("".join(f"{name}\t{films / 'gate.mp4'}\n" for name in "abcd"))
     told(run("ingest", "--from-list", listed, "--store", store), 2, "say by --dtype how the others are to be read")
@@ -159,9 +163,9 @@ def test_what_was_done_is_told_whatever_ends_it(
 def test_a_list_from_another_system(films: Path, tmp_path: Path, store: Path) -> None:
     """With a mark of its encoding, its own line ends, and names that hold what Unicode calls ends of lines."""
     listed = tmp_path / "list.txt"
-    listed.write_bytes('\ufeff# an archive\r\na\tx\u2028y.mp4\r\n{"name": "b", "source": "z\\u0000"}\r\n'.encode())
+    listed.write_bytes('\ufeff# an archive\r\na\tx\u2028y\rz.mp4\r\n{"name": "b", "source": "z\\u0000"}\r\n'.encode())
     entries = archive.read_list(listed, Store(store))
-    assert [(entry.name, entry.path, entry.line) for entry in entries] == [("a", "x\u2028y.mp4", 2), ("b", "z\0", 3)]
+    assert [(entry.name, entry.path, entry.line) for entry in entries] == [("a", "x\u2028y\rz.mp4", 2), ("b", "z\0", 3)]
     reports = archive.survey(entries, listed, Store(store), {}, {}, None, None).reports
     assert [report.status for report in reports] == ["failed", "failed"]
 

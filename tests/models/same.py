@@ -2,16 +2,24 @@
 
 from typing import Any
 
+import numpy as np
 import torch
 
 from rekv.attention.passes import AnswerPass
-from rekv.core import AskConfig
+from rekv.core import AskConfig, Frame
 from rekv.decoding import Transcript, decode
 from rekv.engine import Session
 from tests.support import hidden_states
 
 TOLERANCE = 1e-4
 QUESTION = "what is red"
+
+
+def pictures(n: int, first: int = 0, size: tuple[int, int] = (48, 80), seconds: float = 1.5) -> list[Frame]:
+    """Frames first, first + 1, ... of a video of noise, so many seconds apart."""
+    rng = np.random.default_rng(7)
+    images = rng.integers(0, 256, (first + n, *size, 3), dtype=np.uint8)
+    return [Frame(images[i], time=seconds * i) for i in range(first, first + n)]
 
 
 @torch.inference_mode()

@@ -4,7 +4,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -15,6 +14,7 @@ from rekv.core import Frame, Turn
 from rekv.engine import Model, Session, load
 from rekv.memory.memory import Memory
 from rekv.models.chat import ChatLM
+from tests.models import same
 from tests.models.families import FAMILIES, PICTURE, Tiny
 from tests.models.same import QUESTION, TOLERANCE, check_own_loop, check_together
 from tests.support import hidden_states
@@ -42,9 +42,7 @@ def model(request: pytest.FixtureRequest, folder: Path) -> Iterator[Model]:
 
 
 def pictures(n: int, first: int = 0) -> list[Frame]:
-    rng = np.random.default_rng(7)
-    images = rng.integers(0, 256, (first + n, 60, 80, 3), dtype=np.uint8)
-    return [Frame(images[i], time=1.5 * i) for i in range(first, first + n)]
+    return same.pictures(n, first, (60, 80))
 
 
 def frame_inputs(model: Model, frames: Sequence[Frame]) -> Tensor:

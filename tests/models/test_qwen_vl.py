@@ -24,6 +24,7 @@ from rekv.models.patches import fit, patchify
 from rekv.store.meta import SessionMeta
 from tests.models.families import save, text, tokenizer
 from tests.models.same import QUESTION, TOLERANCE, check_own_loop, check_together
+from tests.models.same import pictures as pictures_of
 from tests.support import hidden_states
 
 ENDLESS = 1 << 20  # a window that holds everything
@@ -114,9 +115,7 @@ def model(folder: Path) -> Model:
 
 
 def pictures(n: int, first: int = 0, size: tuple[int, int] = (48, 80)) -> list[Frame]:
-    rng = np.random.default_rng(7)
-    images = rng.integers(0, 256, (first + n, *size, 3), dtype=np.uint8)
-    return [Frame(images[i], time=i / FPS) for i in range(first, first + n)]
+    return pictures_of(n, first, size, 1 / FPS)
 
 
 def session_of(model: Model, n_local: int = ENDLESS, frames_per_call: int = 4, **settings: Any) -> Session:

@@ -21,7 +21,7 @@ from rekv.core import Frame
 from rekv.engine import Model, Session, load
 from rekv.memory.memory import Memory
 from tests.models.families import save, text, tokenizer, vision
-from tests.models.same import QUESTION, TOLERANCE, check_own_loop, check_together
+from tests.models.same import QUESTION, TOLERANCE, check_own_loop, check_together, pictures
 from tests.support import hidden_states
 
 ENDLESS = 1 << 20  # a window that holds everything
@@ -56,12 +56,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def model(folder: Path) -> Model:
     return load(folder, device="cpu")
-
-
-def pictures(n: int, first: int = 0, size: tuple[int, int] = (48, 80)) -> list[Frame]:
-    rng = np.random.default_rng(7)
-    images = rng.integers(0, 256, (first + n, *size, 3), dtype=np.uint8)
-    return [Frame(images[i], time=1.5 * i) for i in range(first, first + n)]
 
 
 def session_of(model: Model, n_local: int = ENDLESS, frames_per_call: int = 3, **settings: Any) -> Session:
