@@ -9,13 +9,15 @@ from pathlib import Path
 
 from training.run import run
 from training.scores import QUESTIONS, load, report, table
-from training.settings import Settings, quick
+from training.settings import Settings, further, quick
 from training.words import tokenizer
 
 
 def main(words: Sequence[str] | None = None) -> None:
     args = arguments(words)
     settings = replace(Settings(), seed=args.seed, contrast=args.contrast)
+    if args.start:
+        settings = further(settings, args.start, args.steps, args.rate)
     run(quick(settings) if args.quick else settings, args.out, args.processes)
     if not args.no_scores:
         judge(args.out / "tiny")
@@ -38,6 +40,11 @@ def arguments(words: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--contrast", type=float, default=Settings().contrast, help="weight of the retrieval loss")
+    parser.add_argument(
+        "--start", default="", help="folder of a Video-LLM's checkpoint to be taught more, instead of a new one"
+    )
+    parser.add_argument("--steps", type=int, default=1600, help="with --start (default: 1600)")
+    parser.add_argument("--rate", type=float, default=4e-4, help="with --start: highest learning rate (default: 4e-4)")
     parser.add_argument("--no-scores", action="store_true", help="do not measure how good the result is")
     parser.add_argument(
         "--processes", type=int, help="on the CPU, of one thread each (default: 2; a GPU is used if there is one)"

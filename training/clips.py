@@ -1,7 +1,7 @@
 """Pictures to learn from: scenes drawn from a seed, spoilt as cameras and codecs do, with what is in them."""
 
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -11,34 +11,35 @@ from PIL import Image as Pillow
 from rekv.world import Event, Scene, render_clip
 from rekv.world.background import draw_background
 from rekv.world.event import draw_event, draw_length
-from rekv.world.shapes import CARD, COLORS, HEIGHT, INPUT, KINDS, SIZES, WIDTH
+from rekv.world.shapes import COLORS, INPUT, KINDS, PALETTE
+from rekv.world.splits import PAIRS
+from training.labels import UNSAID, Things, things
 
-GRID = 4  # tokens of a frame, down and across
-TOKENS = GRID * GRID
 _PER_BACKGROUND = 8  # pictures
 _NUMBERS = (0.04, 0.16, 0.35, 0.45)  # shares of pictures with none to three things
 _DISTANCE = 15.0  # units between the centres of two things, along one axis at least
-_EDGE = 2.0  # units beyond a token in which a thing's centre still counts as its own
-MOST_THINGS = 4  # that a frame's labels name
-NOTHING = -1
-UNSAID = -100  # a label that does not count
+UNNAMED = ""  # colour
+_MUTED = 60  # levels of 255 between a colour's strongest and weakest part, below which backgrounds are like it
+_ODD = (
+    0.5  # share of things of a colour without a name: kinds are told by their outlines then, whatever pairs are known
+)
 
 Bytes = NDArray[np.uint8]
-Numbers = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
 class Pictures:
-    """A batch for the vision tower: n pictures and what each token of them should know."""
+    """A batch for the vision tower: n pictures and what each should know."""
 
     images: torch.Tensor  # uint8 (n, INPUT, INPUT, 3)
-    kind: torch.Tensor  # int64 (n, TOKENS); len(KINDS) where nothing's centre is
-    color: torch.Tensor  # (n, TOKENS), UNSAID without a thing; so are the next three
-    size: torch.Tensor  # UNSAID for a card
-    digit: torch.Tensor  # UNSAID but for a card
-    place: torch.Tensor  # float (n, TOKENS, 2): centre, -0.5..0.5
-    seen: torch.Tensor  # float (n, kinds + colours): 1 where such a thing is in the picture
+    things: Things
+    seen: (
+        torch.Tensor
+    )  # float (n, kinds + colours): 1 where such a thing is in the picture, UNSAID where that is not clear
     clock: torch.Tensor  # int64 (n, 4): digits of the clock
+
+    def to(self, device: torch.device) -> "Pictures":
+        return Pictures(*(getattr(self, name).to(device) for name in self.__slots__))
 
 
 def draw_pictures(rng: np.random.Generator, n: int) -> Pictures:
@@ -47,45 +48,30 @@ def draw_pictures(rng: np.random.Generator, n: int) -> Pictures:
     Frames of one clip would show the same few things again and again: of as many pictures much less is learned.
     """
     images = np.empty((n, INPUT, INPUT, 3), np.uint8)
-    labels = np.full((n, TOKENS, 4), UNSAID)
-    labels[..., 0] = len(KINDS)
-    place = np.zeros((n, TOKENS, 2), np.float32)
     seen = np.zeros((n, len(KINDS) + len(COLORS)), np.float32)
     clock = np.empty((n, 4), np.int64)
+    scenes = []
     for i in range(n):
         if i % _PER_BACKGROUND == 0:
             background = draw_background(rng)
-        scene = Scene.draw(rng, 1, _things(rng, wall=background.wall), background=background)
+        scene = Scene.draw(rng, 1, draw_things(rng, wall=background.wall), background=background)
+        scenes.append(scene)
         images[i] = spoil(rng, render_clip(scene))[0]
         clock[i] = [int(digit) for digit in scene.clock(0).replace(":", "")]
         for event in scene.visible(0):
-            x, y = event.position(0)
-            tokens = _tokens(x, y)
-            labels[i, tokens] = (
-                KINDS.index(event.kind),
-                COLORS.index(event.color),
-                UNSAID if event.kind == CARD else SIZES.index(event.size),
-                event.digit if event.kind == CARD else UNSAID,
-            )
-            place[i, tokens] = x / WIDTH - 0.5, y / HEIGHT - 0.5
-            seen[i, [KINDS.index(event.kind), len(KINDS) + COLORS.index(event.color)]] = 1
-    return Pictures(
-        torch.from_numpy(images),
-        kind=torch.from_numpy(labels[..., 0]),
-        color=torch.from_numpy(labels[..., 1]),
-        size=torch.from_numpy(labels[..., 2]),
-        digit=torch.from_numpy(labels[..., 3]),
-        place=torch.from_numpy(place),
-        seen=torch.from_numpy(seen),
-        clock=torch.from_numpy(clock),
-    )
+            seen[i, KINDS.index(event.kind)] = 1
+            if event.color in COLORS:
+                seen[i, len(KINDS) + COLORS.index(event.color)] = 1
+        if any(event.color == UNNAMED for event in scene.events):
+            seen[i, len(KINDS) :] = UNSAID
+    return Pictures(torch.from_numpy(images), things(scenes), torch.from_numpy(seen), torch.from_numpy(clock))
 
 
-def _things(rng: np.random.Generator, *, wall: bool) -> list[Event]:
+def draw_things(rng: np.random.Generator, *, wall: bool) -> list[Event]:
     """Draw none to three things that are apart from each other, each somewhere on its way."""
     things: list[Event] = []
     for _ in range(int(rng.choice(len(_NUMBERS), p=_NUMBERS))):
-        event = draw_event(rng, wall=wall)
+        event = _odd(rng, draw_event(rng, wall=wall))
         length = draw_length(rng, event)
         before = int(rng.integers(length))
         event = event.during(-before, length - before)
@@ -94,26 +80,19 @@ def _things(rng: np.random.Generator, *, wall: bool) -> list[Event]:
     return things
 
 
+def _odd(rng: np.random.Generator, event: Event) -> Event:
+    """Give half of the things a colour without a name: not one, though, that is nearest to one held out of its kind."""
+    if rng.random() > _ODD:
+        return event
+    while True:
+        rgb = rng.uniform(20, 250, 3)
+        nearest = min(COLORS, key=lambda color: float(np.square(np.subtract(PALETTE[color], rgb)).sum()))
+        if np.ptp(rgb) > _MUTED and (nearest, event.kind) in PAIRS["known"]:
+            return replace(event, color=UNNAMED, rgb=(float(rgb[0]), float(rgb[1]), float(rgb[2])))
+
+
 def _apart(one: Event, other: Event) -> bool:
     return any(abs(a - b) > _DISTANCE for a, b in zip(one.position(0), other.position(0), strict=True))
-
-
-def _tokens(x: float, y: float) -> list[int]:
-    """Return the token that a centre lies in, and those at whose edge it lies."""
-    rows, columns = (
-        [i for i in range(GRID) if i * step - _EDGE <= at < (i + 1) * step + _EDGE]
-        for at, step in ((y, HEIGHT / GRID), (x, WIDTH / GRID))
-    )
-    return [row * GRID + column for row in rows for column in columns]
-
-
-def contents(scene: Scene) -> Numbers:
-    """Return (kind, colour) of what each frame shows: (n_frames, MOST_THINGS, 2), NOTHING for the rest."""
-    found = np.full((scene.n_frames, MOST_THINGS, 2), NOTHING)
-    for frame in range(scene.n_frames):
-        for i, event in enumerate(scene.visible(frame)[:MOST_THINGS]):
-            found[frame, i] = KINDS.index(event.kind), COLORS.index(event.color)
-    return found
 
 
 def spoil(rng: np.random.Generator, images: Bytes) -> Bytes:

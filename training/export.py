@@ -64,6 +64,8 @@ def record(folder: Path, settings: Settings, minutes: dict[str, float], device: 
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine(),
         "minutes": minutes,
     }
+    if settings.start:
+        made["start"] = json.loads((Path(settings.start) / "training.json").read_text())
     _write(folder / "training.json", made)
 
 

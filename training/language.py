@@ -7,6 +7,7 @@ small as this one does not.
 
 import math
 from contextlib import nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,9 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from rekv.world.event import pick
-from training.clips import UNSAID
+from training.clips import Pictures, draw_pictures
+from training.heads import Heads, normed
+from training.labels import UNSAID
 from training.loop import weight_groups
 from training.models import Model
 from training.questions import Clips, Writer, draw_clips
@@ -37,6 +40,14 @@ class Scale(nn.Module):
         self.log = nn.Parameter(torch.full((layers,), math.log(_FIRST_SCALE)))
 
 
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """A batch: questions about clips, and pictures such as stage 1 has, so that what it taught is not forgotten."""
+
+    clips: Clips
+    pictures: Pictures
+
+
 class Language:
     """The task of stage 2."""
 
@@ -48,13 +59,15 @@ class Language:
         tokenizer: PreTrainedTokenizerBase,
         settings: Settings,
         team: Team,
+        heads: Heads | None = None,
     ) -> None:
         self.stage = settings.language
         self._settings, self._team, self._model = settings, team, model
         self._writer = Writer(tokenizer)
         self._init = torch.tensor(self._writer.ids(INIT_PROMPT), device=team.device)
         self._scale = Scale(settings.layers)
-        self.module = nn.ModuleDict({"model": model, "scale": self._scale}).to(team.device)
+        self._heads = heads or Heads(settings.width)
+        self.module = nn.ModuleDict({"model": model, "scale": self._scale, "heads": self._heads}).to(team.device)
 
     def groups(self) -> list[dict[str, Any]]:
         scale = {"params": list(self._scale.parameters()), "weight_decay": 0.0, "inner": False, "part": "scale"}
@@ -70,37 +83,54 @@ class Language:
             "inner": False,
             "part": "speaking",
         }
-        return [*groups, newline, head]
+        labels = weight_groups(nn.ModuleDict({"heads": self._heads}), self.stage.decay, "speaking")
+        return [*groups, newline, head, *labels]
 
     def pace(self, part: str, done: float) -> float:
         if part == "seeing":
             return 0.0 if done < self._settings.frozen else self._settings.vision_pace
         return _SCALE_PACE if part == "scale" else 1.0
 
-    def draw(self, rng: np.random.Generator, done: float) -> Clips:
+    def draw(self, rng: np.random.Generator, done: float) -> Lesson:
         course, context = self._plan(done)
         clips = self._team.share(course.clips)
-        return draw_clips(
-            rng, self._writer, clips, course.frames, course.questions, context, often=course.often, types=course.types
+        return Lesson(
+            draw_clips(
+                rng,
+                self._writer,
+                clips,
+                course.frames,
+                course.questions,
+                context,
+                often=course.often,
+                types=course.types,
+            ),
+            draw_pictures(rng, self._team.share(self._settings.language_pictures)),
         )
 
-    def loss(self, batch: Clips, rng: np.random.Generator, done: float) -> tuple[torch.Tensor, dict[str, float]]:
-        batch = batch.to(self._team.device)
+    def loss(self, lesson: Lesson, rng: np.random.Generator, done: float) -> tuple[torch.Tensor, dict[str, float]]:
+        batch, pictures = lesson.clips.to(self._team.device), lesson.pictures.to(self._team.device)
         look = self._look(rng, batch.frames, done)
         with self._team.autocast():
             with torch.no_grad() if done < self._settings.frozen else nullcontext():
-                features = frame_features(self._model, batch.images)
+                seen = frame_features(self._model, torch.cat([batch.images, pictures.images]))
+            features, others = seen[: len(batch.images)], seen[len(batch.images) :]
             found = read(self._model, batch, features, self._init, look)
             said = batch.labels != UNSAID
             words = self._model.lm_head(found.hidden[said])
         labels = batch.labels[said]
         answer = F.cross_entropy(words.float(), labels)
         retrieval, first = contrast(found, matches(batch), self._scale.log)
-        loss = answer + self._settings.contrast * retrieval if self._settings.contrast else answer
+        seeing, figures = self._heads.loss(normed(others), pictures)
+        seeing = seeing + self._heads.things.loss(normed(features), batch.things)
+        loss = answer + self._settings.seeing * seeing
+        if self._settings.contrast:
+            loss = loss + self._settings.contrast * retrieval
         right = (words.argmax(-1) == labels).float().mean()
         return loss, {
             "answer": float(answer.detach()),
             "retrieval": float(retrieval.detach()),
+            "kind": figures["kind"],
             "words": float(right),
             "first": float(first),
         }
@@ -120,6 +150,7 @@ class Language:
             newline=bool(rng.random() < 0.3),
             video_offset=pick(rng, (0, 0, int(rng.integers(_FAR // 10)), int(rng.integers(_FAR)))),
             question_offset=pick(rng, (0, 0, 0, int(rng.integers(_FAR // 6)))),
+            answers_only=True,
             own_choice=bool(rng.random() < course.own_choice),
         )
 

@@ -69,7 +69,7 @@ class Run(Generic[Batch]):
         self._key = [seed, *task.name.encode()]
         groups = task.groups()
         self._optimizers = (
-            Muon([group for group in groups if group["inner"]], task.stage.rate, team.fast_dtype),
+            Muon([group for group in groups if group["inner"]], task.stage.rate, team),
             torch.optim.AdamW(
                 [group for group in groups if not group["inner"]], lr=task.stage.rate, betas=(0.9, 0.98), fused=True
             ),

@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 
+from training.team import Team
+
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of the quintic iteration: singular values end between 0.7 and 1.2
 _ITERATIONS = 5
 _MOMENTUM = 0.95
@@ -16,24 +18,39 @@ _SIZE = 0.2  # root mean square of a step at learning rate 1: what AdamW's steps
 
 
 class Muon(torch.optim.Optimizer):
-    """Takes groups of matrices with `lr` and `weight_decay`, as AdamW does."""
+    """Takes groups of matrices with `lr` and `weight_decay`, as AdamW does. Each process of the team does its share."""
 
-    def __init__(self, groups: Sequence[dict[str, Any]], lr: float, dtype: torch.dtype = torch.float32) -> None:
-        self._dtype = dtype
+    def __init__(self, groups: Sequence[dict[str, Any]], lr: float, team: Team | None = None) -> None:
+        self._team = team or Team()
         super().__init__(groups, {"lr": lr, "weight_decay": 0.0})
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
-        for group in self.param_groups:
-            by_shape: dict[torch.Size, list[torch.nn.Parameter]] = {}
-            for weight in group["params"]:
-                if weight.grad is not None:
-                    by_shape.setdefault(weight.shape, []).append(weight)
-            for shape, weights in by_shape.items():
-                steps = orthogonal(torch.stack([self._lean(weight) for weight in weights]).to(self._dtype))
-                size = _SIZE * max(shape) ** 0.5 * group["lr"]
-                for weight, step in zip(weights, steps, strict=True):
-                    weight.mul_(1 - group["lr"] * group["weight_decay"]).sub_(step, alpha=size)
+        moved = [
+            (weight, group) for group in self.param_groups for weight in group["params"] if weight.grad is not None
+        ]
+        steps = self._orthogonal([self._lean(weight) for weight, _ in moved])
+        for (weight, group), step in zip(moved, steps, strict=True):
+            size = _SIZE * max(weight.shape) ** 0.5 * group["lr"]
+            weight.mul_(1 - group["lr"] * group["weight_decay"]).sub_(step, alpha=size)
+
+    def _orthogonal(self, matrices: Sequence[torch.Tensor]) -> Sequence[torch.Tensor]:
+        if not matrices:
+            return ()
+        sizes = [matrix.numel() for matrix in matrices]
+        whole = matrices[0].new_zeros(sum(sizes))
+        found = [part.view_as(matrix) for part, matrix in zip(torch.split(whole, sizes), matrices, strict=True)]
+        by_shape: dict[torch.Size, list[int]] = {}
+        for i, matrix in enumerate(matrices):
+            by_shape.setdefault(matrix.shape, []).append(i)
+        for alike in by_shape.values():
+            mine = alike[self._team.rank :: self._team.size]
+            if mine:
+                together = torch.stack([matrices[i] for i in mine]).to(self._team.fast_dtype)
+                for i, matrix in zip(mine, orthogonal(together), strict=True):
+                    found[i].copy_(matrix)
+        self._team.add_up(whole)
+        return found
 
     def _lean(self, weight: torch.nn.Parameter) -> torch.Tensor:
         """Return the gradient mixed with its momentum (Nesterov's), which is brought up to date."""

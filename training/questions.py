@@ -8,14 +8,17 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from rekv.world import TYPES, Question, QuestionType, Scene, clip_question, render_clip
-from rekv.world.event import pick
+from rekv.world.background import draw_background
+from rekv.world.event import draw_timeline, pick
 from rekv.world.shapes import COLORS, INPUT, KINDS
-from training.clips import MOST_THINGS, UNSAID, Numbers, contents, spoil
+from training.clips import spoil
+from training.labels import MOST_THINGS, UNSAID, Numbers, Things, contents, things
 from training.words import END, START
 
 ANY = -1  # kind or colour that a question leaves open
 NOBODY = -2  # fills up the subjects of a question that has fewer
 _MOST_SUBJECTS = 2
+_FEW = 3  # colours and kinds of a scene whose things are alike
 _TRIES = 4  # to ask what a clip allows
 _ONCE_TOO_MANY = 0.6  # share of numbers of which the answer is 1, as most are, that another question replaces
 # Types of which one frame of a range tells all; the others need the range, or more.
@@ -36,10 +39,13 @@ class Clips:
     labels: torch.Tensor  # int64 (r, l): the next token where the answer is, UNSAID elsewhere
     subjects: torch.Tensor  # int64 (r, 2, 2): (kind, colour) to retrieve, ANY or NOBODY
     types: torch.Tensor  # int64 (r,): index into TYPES
+    things: Things  # what each token of the b * n frames shows
 
     def to(self, device: torch.device) -> "Clips":
         def moved(value: object) -> object:
-            return value.to(device, non_blocking=True) if isinstance(value, torch.Tensor) else value
+            if isinstance(value, torch.Tensor):
+                return value.to(device, non_blocking=True)
+            return value.to(device) if isinstance(value, Things) else value
 
         return Clips(*(moved(getattr(self, name)) for name in self.__slots__))  # type: ignore[arg-type]
 
@@ -83,7 +89,7 @@ def draw_clips(
 
     `often`: share of questions, on top of those drawn anyway, of one of `types`, where clips allow it.
     """
-    scenes = [Scene.draw(rng, frames) for _ in range(clips)]
+    scenes = [_scene(rng, frames) for _ in range(clips)]
     return batch(
         rng,
         writer,
@@ -92,6 +98,21 @@ def draw_clips(
         context,
         spoilt=spoilt,
     )
+
+
+def _scene(rng: np.random.Generator, frames: int) -> Scene:
+    """Draw a scene; in half of them all things share a few colours and kinds.
+
+    Where no two things are alike, a thing's colour is enough to find its kind. It is not where they are.
+    """
+    if rng.random() < 0.5:
+        return Scene.draw(rng, frames)
+    background = draw_background(rng)
+    colors, kinds = (set(rng.permutation(names)[:_FEW]) for names in (COLORS, KINDS))
+    events = draw_timeline(
+        rng, frames, lambda event: event.color not in colors or event.kind not in kinds, wall=background.wall
+    )
+    return Scene.draw(rng, frames, events, background=background)
 
 
 def _ask(rng: np.random.Generator, scene: Scene, often: float, types: Sequence[QuestionType]) -> Question:
@@ -146,6 +167,7 @@ def batch(
         labels=torch.from_numpy(labels),
         subjects=torch.from_numpy(subjects),
         types=torch.tensor([TYPES.index(question.type) for _, question in rows]),
+        things=things(scenes),
     )
 
 

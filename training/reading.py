@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from rekv.world import TYPES
-from training.clips import TOKENS
+from training.labels import TOKENS, UNSAID
 from training.models import Model
 from training.questions import ANY, Clips
 
@@ -25,6 +25,9 @@ class Look:
     newline: bool = False  # put the model's image_newline after the frames, as transformers does
     video_offset: int = 0  # tokens by which the stream is further on than its clip
     question_offset: int = 0  # tokens by which what a question reads is further on
+    answers_only: bool = (
+        False  # of the words, the last layer works out only those that an answer's next word is told by
+    )
     own_choice: bool = False  # every layer reads the frames that it scores highest, as in use
 
 
@@ -32,7 +35,7 @@ class Look:
 class Read:
     """What came of it."""
 
-    hidden: torch.Tensor  # (r, l, width), normed: what the head takes; behind a text's end, anything
+    hidden: torch.Tensor  # (r, l, width), normed: what the head takes; anything where no word is
     queries: list[torch.Tensor]  # per layer (r, kv_heads * head_dim): mean un-rotated query, summed over groups
     keys: list[torch.Tensor]  # per layer (b * n, kv_heads * head_dim): mean un-rotated key of each frame
 
@@ -108,7 +111,13 @@ def read(
         k_read = torch.cat([k[rows], k_words], 1).view(r, m + w, kv, 1, dim)
         v_read = torch.cat([v[rows], v_words], 1).view(r, m + w, kv, 1, dim)
         at_asked = tuple(part[m:] for part in at_words)
-        heard = _attend(rotary.turn(q_words, at_asked), rotary.turn(k_read, at_words), v_read, words_mask)[said]
+        heard = _attend(rotary.turn(q_words, at_asked), rotary.turn(k_read, at_words), v_read, words_mask)
+        if number == last and look.answers_only:
+            answers = F.pad(clips.labels != UNSAID, (w - clips.labels.shape[1], 0))
+            x, heard = x[answers[said]], heard[answers]
+            place = (answers.flatten().cumsum(0) - 1).clamp(min=0)
+        else:
+            heard = heard[said]
         if number < last:
             seen = _attend(
                 rotary.turn(q[: b * t].view(b, t, kv, -1, dim), at_video),

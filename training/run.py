@@ -17,6 +17,7 @@ from training.export import export_dual_encoder, export_video_llm, record
 from training.language import Language
 from training.loop import Run, Task
 from training.models import dual_encoder, video_llm
+from training.scores import load
 from training.settings import Settings
 from training.team import Team, calm_memory, join
 from training.vision import Vision, scale_features
@@ -45,26 +46,45 @@ def _work(rank: int, size: int, meeting: str, settings: Settings, out: Path) -> 
 
 
 def train(team: Team, settings: Settings, out: Path) -> None:
-    """Train what is not yet trained in this folder: the Video-LLM in two stages, then the dual encoder."""
+    """Train what is not yet trained in this folder: the Video-LLM in two stages, then the dual encoder.
+
+    From a checkpoint to start with, the second stage alone.
+    """
     logging.basicConfig(level=logging.INFO if team.leads else logging.WARNING, format="%(message)s", stream=sys.stderr)
-    minutes = {}
-
-    def learn(task: Task[Any]) -> None:
-        run = Run(task, team, out, settings.seed, settings.save_seconds)
-        run.finish()
-        minutes[task.name] = round(run.seconds / 60, 1)
-
     words = tokenizer()
     model = video_llm(settings, words)
-    learn(Vision(model, settings, team))
-    dual = dual_encoder(settings, words)
-    start_from(dual, model)
-    pictures = draw_pictures(np.random.default_rng(settings.seed), _SAMPLE)
-    scale_features(model, pictures.images.to(team.device))
-    learn(Language(model, words, settings, team))
-    learn(Dual(dual, words, settings, team))
-    if team.leads:  # in the layout in which `rekv/models` ships them
+    vision = Vision(model, settings, team)
+    lessons = _Lessons(team, settings, out)
+    if settings.start:
+        model.load_state_dict(load(Path(settings.start)).state_dict())
+        lessons.learn(Language(model, words, settings, team, vision.heads))
+    else:
+        lessons.learn(vision)
+        dual = dual_encoder(settings, words)
+        start_from(dual, model)
+        pictures = draw_pictures(np.random.default_rng(settings.seed), _SAMPLE)
+        scale_features(model, pictures.images.to(team.device))
+        lessons.learn(Language(model, words, settings, team, vision.heads))
+        lessons.learn(Dual(dual, words, settings, team))
+        if team.leads:
+            export_dual_encoder(out / "tiny_dual", dual, tokenizer())
+            lessons.record(out / "tiny_dual")
+    if team.leads:
         export_video_llm(out / "tiny", model, tokenizer())
-        export_dual_encoder(out / "tiny_dual", dual, tokenizer())
-        for folder in ("tiny", "tiny_dual"):
-            record(out / folder, settings, minutes, team.device)
+        lessons.record(out / "tiny")
+
+
+class _Lessons:
+    """Stages one after the other, in one folder. Checkpoints lie there as in `rekv/models`."""
+
+    def __init__(self, team: Team, settings: Settings, out: Path) -> None:
+        self._team, self._settings, self._out = team, settings, out
+        self._minutes: dict[str, float] = {}
+
+    def learn(self, task: Task[Any]) -> None:
+        run = Run(task, self._team, self._out, self._settings.seed, self._settings.save_seconds)
+        run.finish()
+        self._minutes[task.name] = round(run.seconds / 60, 1)
+
+    def record(self, folder: Path) -> None:
+        record(folder, self._settings, self._minutes, self._team.device)

@@ -23,7 +23,8 @@ from transformers.models.auto.tokenization_auto import AutoTokenizer
 from rekv import video
 from rekv.world import TYPES, QuestionType, Scene, clip_question, render_clip, render_film
 from rekv.world.shapes import INPUT
-from training.clips import UNSAID, Bytes
+from training.clips import Bytes
+from training.labels import UNSAID
 from training.models import Model
 from training.questions import Writer, batch
 from training.reading import Look, frame_features, read

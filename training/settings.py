@@ -52,6 +52,7 @@ class Settings:
     """A run. Shapes are chosen so that the Video-LLM is below 10 MB in bfloat16 and the dual encoder below 5 MB."""
 
     seed: int = 0
+    start: str = ""  # folder of a checkpoint to be taught more, by stage 2 alone, instead of a new model by all stages
     # Video-LLM: SigLIP into Qwen2
     vision_width: int = 128
     vision_inner: int = 384
@@ -77,7 +78,9 @@ class Settings:
         Course(0.3, 1.0, 16, 16, 15, (6, 8, 12, 16), 0.5, _STORY, own_choice=0.2),
         Course(0.5, 1.0, 5, 64, 48, (8,), 1.0, _FAR, own_choice=1.0, weight=0.4),
     )
+    language_pictures: int = 64  # per step, as in stage 1, beside the questions
     contrast: float = 0.1  # weight of the retrieval loss; 0 trains without it
+    seeing: float = 0.1  # weight of what tokens show, as in stage 1
     frozen: float = 0.05  # share of stage 2 in which the vision tower rests
     vision_pace: float = 0.5  # its learning rate after that, as a share
     dual: Stage = Stage(steps=600, rate=1.5e-3)
@@ -100,3 +103,9 @@ def quick(settings: Settings) -> Settings:
         dual=shorter(settings.dual, 50),
         dual_pairs=128,
     )
+
+
+def further(settings: Settings, start: str, steps: int, rate: float) -> Settings:
+    """Return a run that goes on from a checkpoint with what stage 2 ends with."""
+    last = tuple(replace(course, start=0.0) for course in settings.courses if course.stop == 1.0)
+    return replace(settings, start=start, language=replace(settings.language, steps=steps, rate=rate), courses=last)

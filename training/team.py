@@ -46,13 +46,18 @@ class Team:
             return numbers
         gradients = [weight.grad for weight in weights if weight.grad is not None]
         flat = torch.cat([*(gradient.flatten() for gradient in gradients), numbers.to(gradients[0].dtype)])
-        torch.distributed.all_reduce(flat)
+        self.add_up(flat)
         flat /= self.size
         at = 0
         for gradient in gradients:
             gradient.copy_(flat[at : at + gradient.numel()].view_as(gradient))
             at += gradient.numel()
         return flat[at:]
+
+    def add_up(self, numbers: torch.Tensor) -> None:
+        """Replace numbers by their sum over the team."""
+        if self.size > 1:
+            torch.distributed.all_reduce(numbers)
 
     def wait(self) -> None:
         if self.size > 1:

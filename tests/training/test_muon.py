@@ -6,6 +6,7 @@ from torch import nn
 
 from training.loop import weight_groups
 from training.muon import Muon, orthogonal
+from training.team import Team
 
 
 @pytest.mark.parametrize("shape", [(16, 16), (8, 40), (40, 8)])
@@ -38,6 +39,29 @@ def test_equal_shapes_taken_together_move_as_they_do_alone() -> None:
     together = moved([0, 1, 2])
     for i, weight in enumerate(together):
         torch.testing.assert_close(weight, moved([i])[0])
+
+
+def test_processes_that_share_the_work_take_the_steps_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each leaves the others' matrices at zero; the sum is what one process makes."""
+    torch.manual_seed(0)
+    start = [torch.randn(6, 10), torch.randn(6, 10), torch.randn(10, 6), torch.randn(4, 4), torch.randn(6, 10)]
+    gradients = [torch.randn_like(weight) for weight in start]
+    shares: list[torch.Tensor] = []
+
+    def moved(team: Team) -> list[torch.Tensor]:
+        weights = [nn.Parameter(weight.clone()) for weight in start]
+        for weight, gradient in zip(weights, gradients, strict=True):
+            weight.grad = gradient.clone()
+        Muon([{"params": weights, "weight_decay": 0.0}], 0.02, team).step()
+        return [weight.detach() - before for weight, before in zip(weights, start, strict=True)]
+
+    whole = moved(Team())
+    monkeypatch.setattr(Team, "add_up", lambda team, numbers: shares.append(numbers.clone()))
+    parts = [moved(Team(rank, 3)) for rank in range(3)]
+    assert all(float(share.abs().sum()) > 0 for share in shares)
+    for one, *others in zip(whole, *parts, strict=True):
+        assert sum(float(other.abs().sum()) > 0 for other in others) == 1
+        torch.testing.assert_close(sum(others), one)
 
 
 def test_it_learns_a_product() -> None:

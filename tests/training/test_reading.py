@@ -6,7 +6,7 @@ import torch
 from transformers import LlavaOnevisionForConditionalGeneration, PreTrainedTokenizerBase
 
 from rekv.world import Scene, clip_question
-from training.clips import TOKENS
+from training.labels import TOKENS, UNSAID
 from training.models import video_llm
 from training.questions import Clips, Writer, batch, draw_clips
 from training.reading import Look, Read, frame_features, matches, read
@@ -54,6 +54,18 @@ def test_with_all_frames_it_is_the_stock_model(
             stock = model(input_ids=ids, pixel_values_videos=pixels[clips.clip[row]][None]).logits
         ours = model.lm_head(found.hidden[row, : len(text)])
         torch.testing.assert_close(ours, stock[0, len(init) + len(video) :], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("newline", [False, True])
+def test_the_answers_alone_are_the_same_answers(
+    model: LlavaOnevisionForConditionalGeneration, words: PreTrainedTokenizerBase, clips: Clips, newline: bool
+) -> None:
+    said = clips.labels != UNSAID
+    whole, answers = (
+        hidden(model, clips, words, Look(window=FRAMES, newline=newline, answers_only=only)).hidden[said]
+        for only in (False, True)
+    )
+    torch.testing.assert_close(answers, whole, atol=1e-5, rtol=1e-5)
 
 
 def test_a_frame_sees_its_window_only(

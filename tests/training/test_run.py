@@ -13,6 +13,7 @@ from training import __main__ as training
 from training.language import Language
 from training.loop import Interrupted, Run, schedule
 from training.models import video_llm
+from training.scores import load
 from training.settings import Course, Settings, Stage
 from training.team import Team
 from training.vision import Vision
@@ -32,6 +33,7 @@ SMALL = replace(
     dual_layers=1,
     vision=Stage(steps=6, rate=2e-3),
     vision_pictures=16,
+    language_pictures=8,
     language=Stage(steps=6, rate=1e-3),
     courses=(Course(0.0, 1.0, 4, 4, 4, (2, 4), 0.3), Course(0.5, 1.0, 2, 8, 4, (4,), 1.0, own_choice=1.0)),
     dual=Stage(steps=6, rate=1e-3),
@@ -107,6 +109,24 @@ def test_two_processes_make_both_checkpoints(tmp_path: Path, monkeypatch: pytest
     assert len(AutoTokenizer.from_pretrained(tmp_path / "tiny")) == model.config.text_config.vocab_size
     made = json.loads((tmp_path / "tiny" / "training.json").read_text())
     assert made["settings"]["width"] == SMALL.width
+
+
+def test_a_checkpoint_is_taught_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second stage alone, from its weights; what made it is kept with what made the new one."""
+    monkeypatch.setattr(training, "Settings", lambda **_: SMALL)
+    training.main(["--out", str(tmp_path / "one"), "--processes", "1", "--no-scores"])
+    start = str(tmp_path / "one" / "tiny")
+    words = ["--out", str(tmp_path / "two"), "--processes", "1", "--no-scores", "--start", start, "--steps", "2"]
+    training.main([*words, "--rate", "1e-6"])
+    assert {path.name for path in (tmp_path / "two").iterdir()} == {"language.pt", "tiny"}
+    before, after = (load(tmp_path / name / "tiny").state_dict() for name in ("one", "two"))
+    assert any(not torch.equal(before[name], after[name]) for name in before)
+    for name, weight in before.items():
+        torch.testing.assert_close(after[name], weight, atol=2e-3, rtol=2e-2)
+    made, first = (json.loads((tmp_path / name / "tiny" / "training.json").read_text()) for name in ("two", "one"))
+    assert made["start"] == first
+    assert made["settings"]["start"] == start
+    assert {course["stop"] for course in made["settings"]["courses"]} == {1.0}
 
 
 @pytest.mark.slow
