@@ -35,9 +35,7 @@ def arguments(words: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--out", type=Path, default=Path("out/training"), help="folder; an interrupted run goes on there"
     )
-    parser.add_argument(
-        "--quick", action="store_true", help="less than five minutes: everything is done, little is learned"
-    )
+    parser.add_argument("--quick", action="store_true", help="some minutes: everything is done, little is learned")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--contrast", type=float, default=Settings().contrast, help="weight of the retrieval loss")
     parser.add_argument(

@@ -4,7 +4,9 @@ import logging
 import os
 import sys
 import tempfile
+from multiprocessing import parent_process
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -42,7 +44,16 @@ def run(settings: Settings, out: Path, processes: int | None = None) -> None:
 
 
 def _work(rank: int, size: int, meeting: str, settings: Settings, out: Path) -> None:
+    Thread(target=_end_with_parent, daemon=True).start()
     train(join(rank, size, meeting), settings, out)
+
+
+def _end_with_parent() -> None:
+    """Do not train on, and write into a folder that another run may take up, when the command was killed."""
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def train(team: Team, settings: Settings, out: Path) -> None:

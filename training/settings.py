@@ -89,18 +89,19 @@ class Settings:
 
 
 def quick(settings: Settings) -> Settings:
-    """Return a run of less than five minutes: everything is done, little is learned."""
+    """Return a run of some minutes: everything is done, little is learned."""
 
     def shorter(stage: Stage, steps: int) -> Stage:
         return replace(stage, steps=steps)
 
     return replace(
         settings,
-        vision=shorter(settings.vision, 150),
+        vision=shorter(settings.vision, 110),
         vision_pictures=64,
-        language=shorter(settings.language, 80),
+        language=shorter(settings.language, 60),
+        language_pictures=16,
         courses=tuple(replace(course, clips=max(course.clips // 3, 2)) for course in settings.courses),
-        dual=shorter(settings.dual, 50),
+        dual=shorter(settings.dual, 40),
         dual_pairs=128,
     )
 

@@ -1,10 +1,14 @@
 """Training itself: it can be interrupted, processes agree, it learns, and what it writes loads anywhere."""
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
+from time import monotonic, sleep
 from typing import Any
 
+import psutil
 import pytest
 import torch
 from transformers import AutoTokenizer, LlavaOnevisionForConditionalGeneration, SiglipModel
@@ -127,6 +131,22 @@ def test_a_checkpoint_is_taught_more(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert made["start"] == first
     assert made["settings"]["start"] == start
     assert {course["stop"] for course in made["settings"]["courses"]} == {1.0}
+
+
+def test_a_killed_command_leaves_nobody_at_work(tmp_path: Path) -> None:
+    """They would go on, and write into a folder that the next run takes up."""
+    words = [sys.executable, "-m", "training", "--quick", "--out", str(tmp_path), "--no-scores"]
+    command = psutil.Popen(words, stderr=subprocess.DEVNULL)
+    until = monotonic() + 120
+    while len(workers := [c for c in command.children() if "spawn_main" in " ".join(c.cmdline())]) < 2:
+        assert command.poll() is None
+        assert monotonic() < until
+        sleep(0.1)
+    command.kill()
+    command.wait()
+    gone, alive = psutil.wait_procs(workers, 60)
+    assert len(gone) == 2
+    assert not alive
 
 
 @pytest.mark.slow
