@@ -79,9 +79,26 @@ class LazyGroup(click.Group):
             if ctx.params["debug"] or error.errno == EPIPE:  # click ends quietly when nobody reads on
                 raise
             raise click.ClickException(str(error)) from error
+        except (RuntimeError, MemoryError) as error:
+            if ctx.params["debug"] or not _out_of_memory(error):
+                raise
+            reason = str(error).partition(". ")[0] or "out of memory"
+            raise click.ClickException(
+                f"{reason.rstrip('.')}. --weights int4 packs weights, --device auto uses all GPUs, --dtype bfloat16 "
+                f"takes half; `rekv models` tells what frames of a model take, `rekv doctor` what is here"
+            ) from error
         except KeyboardInterrupt:
             click.echo("Interrupted.", err=True)
             ctx.exit(130)
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """Whether it is Python's, RAM's or a GPU's: torch's class by its name, for it is slow to import."""
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or "DefaultCPUAllocator: not enough memory" in str(error)
+    )
 
 
 class StderrHandler(logging.Handler):

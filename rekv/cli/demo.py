@@ -3,6 +3,8 @@
 import math
 import os
 import shlex
+import shutil
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -65,10 +67,18 @@ def demo(out: Path, seed: int, minutes: float | None) -> None:
     report.summary()
     files = save_pictures(out, report.asked, stream.images, session.memory.times, story.scene.n_frames)
     console.print(f"\nFiles: {film}, {', '.join(map(str, files))}", soft_wrap=True)
-    command = f"rekv ask {shlex.quote(str(film))}"
+    command = f"{_program()} ask {shlex.quote(str(film))}"
     console.print(f'Next:  {command} "{story.asks[0].question.text}"', soft_wrap=True)
     console.print(f'       {command} "What is on screen now?" --at 0:43', soft_wrap=True)
     raise SystemExit(0 if report.right >= ENOUGH * len(report.asked) else 1)
+
+
+def _program() -> str:
+    """How to call rekv from here: it may lie in a virtual environment that is not activated."""
+    path = Path(sys.argv[0])
+    if shutil.which("rekv") or path.name != "rekv":
+        return "rekv"
+    return shlex.quote(os.path.relpath(path))
 
 
 def shorten(story: "Story", minutes: float | None) -> "Story":

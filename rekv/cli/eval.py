@@ -1,7 +1,7 @@
 """`rekv eval`: ask models the questions of benchmarks, by the command line of the published harness."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -120,6 +120,7 @@ def _listed(convert: Callable[[str], Any]) -> Callable[[click.Context, click.Par
 )
 @click.option("--device", help="cpu, cuda, cuda:1 or auto (all devices).  [default: cuda if there is one]")
 @click.option("--dtype", help="float32, float16 or bfloat16.  [default: what suits model and device]")
+@click.option("--weights", type=click.Choice(["int8", "int4"]), help="Pack the language model's weights.")
 @click.option(
     "--ram", type=Size(), help="Memory for blocks, such as 8GiB; the rest lies on disk.  [default: all in RAM]"
 )
@@ -182,7 +183,8 @@ def eval_(
             else:
                 plan = Plan(data, out, ram, fresh)
                 cluster = wanted(name, device, num_chunks, gpus_per_worker, ray_address)
-                runs += _made(grid, name, plan, cluster, console, device=device, dtype=dtype)
+                loading = {"device": device, "dtype": dtype, "weights": grid.weights}
+                runs += _made(grid, name, plan, cluster, console, loading)
     except KeyboardInterrupt:
         notes().print("Interrupted. What was answered is kept; the same command goes on from there.", style="yellow")
         raise SystemExit(130) from None
@@ -197,15 +199,13 @@ def _made(
     plan: "Plan",
     cluster: "Cluster | None",
     console: Console,
-    *,
-    device: str | None,
-    dtype: str | None,
+    loading: Mapping[str, str | None],
 ) -> list["Run"]:
     """In this process, or by workers."""
     if cluster is None:
         from rekv.evaluation.runner import make
 
-        model = load_model(console, name, device=device, dtype=dtype)
+        model = load_model(console, name, **loading)
         cells = grid.cells(model, name)
         with Interrupt() as interrupt, Shown(console, interrupt) as watcher:
             return make(model, cells, plan, watcher)
@@ -213,7 +213,7 @@ def _made(
     from rekv.evaluation.workers import describe, make_by
 
     console.print(starting(cluster, name), style="dim")
-    load = partial(load_here, name, device=device_of(device, cluster), dtype=dtype)
+    load = partial(load_here, name, **{**loading, "device": device_of(loading["device"], cluster)})
     with Interrupt() as interrupt, workers(cluster, load) as crew:
         cells, environment = crew.one(describe, (grid, name), interrupt.check)
         with Shown(console, interrupt) as watcher:
@@ -234,7 +234,7 @@ def _asked_for(cell: "Cell", grid: "Grid") -> bool:
         cell.retriever in grid.retrievers
         and cell.chunk_size in grid.chunk_sizes
         and (None in grid.retrieve_sizes or cell.retrieve_size in grid.retrieve_sizes)
-        and cell.paper == grid.paper
+        and (cell.paper, cell.weights) == (grid.paper, grid.weights)
         and all(value is None or getattr(cell, name) == value for name, value in exact.items())
     )
 

@@ -8,6 +8,7 @@ import click
 from rekv.cli.loading import threads_for
 from rekv.cli.screen import counted
 from rekv.errors import ConfigError
+from rekv.models.aliases import usual_gpus
 
 if TYPE_CHECKING:
     from rekv.cluster import Cluster
@@ -28,7 +29,7 @@ def workers_options(command: Command) -> Command:
             type=click.FloatRange(min=0),
             metavar="N",
             help="GPUs of each worker: several for a large model, a part such as 0.5 for a small one.  "
-            "[default: 1 where there are any]",
+            "[default: 1 where there are any, 4 for llava_ov_72b]",
         ),
         click.option(
             "--num-chunks",
@@ -55,7 +56,7 @@ def wanted(
         raise ConfigError(f"--gpus-per-worker is {gpus_per_worker:g}; it must be a whole number, or a part of one GPU")
     require_ray()
     gpus = 0.0 if device == "cpu" and gpus_per_worker is None else gpus_per_worker
-    return Cluster(num_chunks, gpus, threads_for(model), ray_address)
+    return Cluster(num_chunks, gpus, threads_for(model), ray_address, usual_gpus(model))
 
 
 def device_of(device: str | None, cluster: "Cluster") -> str | None:

@@ -38,9 +38,10 @@ class Cluster:
     """How many workers, each with what, and where."""
 
     workers: int
-    gpus_per_worker: float | None = None  # None: one each, where there are any
+    gpus_per_worker: float | None = None  # None: the usual ones, where there are any
     threads: int | None = None  # of a worker at most; None: its share of the cores
     address: str | None = None  # of a Ray cluster; None: one of our own on this machine, which ends with the work
+    usual_gpus: int = 1  # of what the workers load
 
 
 def require_ray() -> None:
@@ -70,7 +71,7 @@ def workers(cluster: Cluster, load: Callable[[], Loaded]) -> "Iterator[Workers[L
 
 @contextmanager
 def _connected(address: str | None) -> Iterator[str | None]:
-    """Yields the folder that goes with the cluster, if it is our own."""
+    """Yields a folder for temporary files of workers, which goes with the cluster, if that is our own."""
     require_ray()
     if address is not None:
         _reach(address)
@@ -81,7 +82,7 @@ def _connected(address: str | None) -> Iterator[str | None]:
     if ray.is_initialized():  # by whoever uses rekv as a library
         yield None
         return
-    with _settings(address) as settings:
+    with _settings(address) as settings, _spill(address) as folder:
         try:
             ray.init(log_to_driver=logger.isEnabledFor(logging.DEBUG), logging_level=logging.ERROR, **settings)
         except (OSError, RuntimeError, ValueError) as error:
@@ -91,9 +92,19 @@ def _connected(address: str | None) -> Iterator[str | None]:
                 f"no Ray cluster at {address}: {error}; `ray status` there says whether it runs"
             ) from error
         try:
-            yield settings.get("_temp_dir")
+            yield folder
         finally:
             ray.shutdown()
+
+
+@contextmanager
+def _spill(address: str | None) -> Iterator[str | None]:
+    """Where workers of our own cluster put what does not fit in RAM: below TMPDIR, which is large if it was chosen."""
+    if address is not None:
+        yield None
+        return
+    with tempfile.TemporaryDirectory(prefix="rekv-workers-", ignore_cleanup_errors=True) as folder:
+        yield folder
 
 
 def _reach(address: str) -> None:

@@ -223,7 +223,7 @@ def _shares(cluster: Cluster) -> tuple[float, float]:
     there = [node.get("GPU", 0.0) for node in nodes]
     gpus = cluster.gpus_per_worker
     if gpus is None:
-        gpus = 1.0 if any(there) else 0.0
+        gpus = float(cluster.usual_gpus) if any(there) else 0.0
     if gpus and sum(_fit(count, gpus) for count in there) < cluster.workers:
         raise ClusterError(
             f"{cluster.workers} workers with {gpus:g} GPUs each do not fit the {sum(there):g} GPUs of "

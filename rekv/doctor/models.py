@@ -29,7 +29,8 @@ def model_cache() -> Iterator[Finding]:
     """Which of the models that have a short name lie in the Hub's cache."""
     from huggingface_hub import CacheNotFound, constants, scan_cache_dir
 
-    from rekv.models import ALIASES
+    from rekv.models.aliases import ALIASES, CHECKPOINTS
+    from rekv.models.finding import ZOO
 
     size, cached = 0, set()
     try:
@@ -37,8 +38,10 @@ def model_cache() -> Iterator[Finding]:
         size, cached = cache.size_on_disk, {repo.repo_id for repo in cache.repos}
     except CacheNotFound:
         pass
-    here = [alias for alias, repo in ALIASES.items() if repo in cached]
-    text = f"{constants.HF_HUB_CACHE} ({gib(size)}) has {', '.join(here) or 'none'} of {', '.join(ALIASES)}"
+    zoo = {alias for alias, checkpoint in CHECKPOINTS.items() if (ZOO / checkpoint.folder).is_dir()}
+    here = [alias for alias, repo in ALIASES.items() if repo in cached or alias in zoo]
+    places = f"{constants.HF_HUB_CACHE} ({gib(size)}){' and ./model_zoo have' if zoo else ' has'}"
+    text = f"{places} {', '.join(here) or 'none'} of {', '.join(ALIASES)}"
     if constants.HF_HUB_OFFLINE:
         text += "; HF_HUB_OFFLINE is set, so nothing is downloaded"
     data = {

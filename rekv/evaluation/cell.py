@@ -47,11 +47,22 @@ class Cell:
     limit: int | None  # only the first videos
     dtype: str
     device: str  # "cpu" or "cuda"
+    weights: str | None = None  # how the language model's are packed: "int8", "int4"
 
     @property
     def encoding(self) -> tuple[Any, ...]:
         """Cells that agree on this are asked of one and the same encoding of a video."""
-        return self.model, self.dataset, self.mode, self.sample_fps, self.n_local, self.paper, self.dtype, self.device
+        return (
+            self.model,
+            self.dataset,
+            self.mode,
+            self.sample_fps,
+            self.n_local,
+            self.paper,
+            self.dtype,
+            self.device,
+            self.weights,
+        )
 
     @property
     def folder(self) -> str:
@@ -64,6 +75,8 @@ class Cell:
                 extra.append(field if value is True else f"{field}{value}")
         if self.mode != find(self.dataset).mode:
             extra.append(self.mode)
+        if self.weights is not None:
+            extra.append(f"weights-{self.weights}")
         if self.limit is not None:
             extra.append(f"limit{self.limit}")
         if self.paper:
@@ -77,9 +90,9 @@ class Cell:
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "Cell":
         """Raises `ConfigError` if it is not what `as_json` gives."""
-        names = {field.name for field in fields(cls)}
-        if set(data) != names:
-            differing = ", ".join(sorted(names ^ set(data)))
+        names, later = {field.name for field in fields(cls)}, {"weights"}
+        if not names - later <= set(data) <= names:
+            differing = ", ".join(sorted((names - later) ^ (set(data) - later)))
             raise ConfigError(f"the run was made by another version of rekv: it differs in {differing}")
         return cls(**data)
 
@@ -105,6 +118,7 @@ class Grid:
     choose: Choose = "text"
     paper: bool = False
     limit: int | None = None
+    weights: str | None = None
 
     def cells(self, model: "Model", name: str) -> list[Cell]:
         """The cells of one model, which is called `name`. Raises `ConfigError` for settings out of range."""
@@ -150,6 +164,7 @@ class Grid:
             limit=self.limit,
             dtype=str(family.dtype).removeprefix("torch."),
             device=family.device.type,
+            weights=self.weights,
         )
 
     def _encoder(self, retriever: str, usual: str | None) -> str | None:

@@ -40,8 +40,13 @@ def check_videos(videos: Sequence[Video], data: Path, annotations: str, *, opene
 def require(data: Path, names: Sequence[str]) -> None:
     """Raise `DataError` if one of these datasets has no annotations, before a model is loaded."""
     for name in names:
-        path = data / find(name).annotations
+        dataset = find(name)
+        path = data / dataset.annotations
         if not path.is_file():
-            raise DataError(
-                f"there is no {path}; `rekv data prepare {name}` makes it, `rekv data list` says what is there"
-            )
+            made = f"`rekv data prepare {name}` fetches and makes it"
+            if dataset.hub is None:
+                made = (
+                    f"put the published code's file there, or get {dataset.release} from {dataset.source}, of which "
+                    f"`rekv data prepare {name} FOLDER` makes it"
+                )
+            raise DataError(f"there is no {path}: {made}; `rekv data list` says what is there")

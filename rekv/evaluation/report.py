@@ -72,6 +72,7 @@ def _row(summary: Summary) -> dict[str, Any]:
         "failed": len(summary.failed),
         "lost_videos": len(summary.lost),
         "unread": summary.unread,
+        "cut": summary.cut,
         "first_token_ms": cost.first_token_ms,
         "answer_ms": cost.answer_ms,
         "encode_fps": cost.encode_fps,
@@ -208,6 +209,9 @@ def _missing(found: Sequence[Summary]) -> str:
             lines.append(f"- {where}: not finished, {unasked} of {s.run.head['data']['videos']} videos are missing")
         if s.unread:
             lines.append(f"- {where}: no choice could be read from {s.unread} answers; they count as wrong")
+        if s.cut:
+            told = f"{s.cut} open-ended answers were cut at {s.run.cell.max_new_tokens} tokens"
+            lines.append(f"- {where}: {told} (--max-new-tokens)")
         single = [(f"{f.video}, question {f.key[1]}", f.failed or "") for f in s.failed if f.video not in s.lost]
         wrong = [*s.lost.items(), *single]
         lines += [f"- {where}: {place}: {' '.join(why.split())}" for place, why in wrong[:_SHOWN_FAILURES]]

@@ -41,6 +41,7 @@ class Summary:
     failed: Sequence[Score]  # counted as wrong
     lost: Mapping[str, str]  # videos of which nothing could be asked, and why; their questions are among the failed
     unread: int  # answers of which no choice could be read, counted as wrong
+    cut: int  # open-ended answers that `max_new_tokens` ended
     cost: Cost
 
 
@@ -66,6 +67,11 @@ def summarize(run: Run) -> Summary:
         failed=[score for score in found if score.failed is not None],
         lost={record.video: record.error for record in run.records.values() if record.error is not None},
         unread=sum(score.metric == "accuracy" and score.choice is None and score.failed is None for score in found),
+        cut=sum(
+            bool(question.get("cut")) and "choices" not in question
+            for record in run.records.values()
+            for question in record.questions
+        ),
         cost=_cost(run),
     )
 

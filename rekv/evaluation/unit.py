@@ -223,6 +223,8 @@ def _answered(session: Session, question: Question, answer: Answer, at: float | 
         found["decision"] = answer.retrieval.by.partition(": ")[2]
     if answer.choice_logprobs:
         found["logprobs"] = [round(value, _DIGITS) for value in answer.choice_logprobs]
+    if answer.finish_reason == "length":
+        found["cut"] = True
     if at is not None:
         found["asked"] = at
     found["seen"] = answer.frames_seen

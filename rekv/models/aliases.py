@@ -19,6 +19,7 @@ class Checkpoint:
     head_dim: int
     encode: EncodeConfig = field(default_factory=EncodeConfig)  # as the paper ran it
     ask: AskConfig = field(default_factory=AskConfig)
+    gpus: int = 1  # of 80 GB, in 16 bits, as the published code wants them
 
     @property
     def folder(self) -> str:
@@ -42,6 +43,7 @@ CHECKPOINTS = {
         *(196, 80, 8, 128),
         EncodeConfig(sample_fps=0.1),
         AskConfig(retrieve_size=32),
+        gpus=4,
     ),
     "video_llava_7b": Checkpoint(
         "LanguageBind/Video-LLaVA-7B-hf",
@@ -59,6 +61,11 @@ CHECKPOINTS = {
 }
 
 ALIASES = {alias: checkpoint.repo for alias, checkpoint in CHECKPOINTS.items()}
+
+
+def usual_gpus(name: object) -> int:
+    """GPUs that a model of this name takes."""
+    return CHECKPOINTS[name].gpus if isinstance(name, str) and name in CHECKPOINTS else 1
 
 
 def settings(repo: str) -> tuple[EncodeConfig | None, AskConfig | None]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 
 from rekv.errors import ConfigError, ModelError, RekvError
-from rekv.models.aliases import BUILTIN, settings
+from rekv.models.aliases import BUILTIN, settings, usual_gpus
 from rekv.models.chat import chat_template
 from rekv.models.finding import find, names
 from rekv.models.placement import placement
@@ -44,7 +44,7 @@ def load(
         the Hugging Face Hub's cache and on the Hub, in this order; a local folder; or a name on the Hub, whose
         files transformers fetches and keeps.
     device: "cpu", "cuda", "cuda:1", or "auto" to spread it over all devices (needs accelerate).
-        By default CUDA where there is one.
+        By default CUDA where there is one, "auto" for what takes several GPUs (llava_ov_72b).
     dtype: "float32", "float16" or "bfloat16". By default the checkpoint's own on CUDA and float32 on the CPU;
         the built-in model is float32 everywhere.
     weights: "int8" or "int4" packs those of the language model's layers, which takes the extra "quantized". What a
@@ -59,6 +59,8 @@ def load(
             raise ConfigError("the built-in model is small, its weights are never packed: leave weights out")
         return builtin.load(device=device, dtype=dtype)
     place = find(name)
+    if device is None and min(usual_gpus(name), torch.cuda.device_count()) > 1:
+        device = "auto"
     config = _config(place.source)
     architectures = tuple(config.get("architectures") or ())
     require_retrievable(place.source)

@@ -35,6 +35,19 @@ def test_it_plays_asks_and_draws(run: Run, story: Story, tmp_path: Path) -> None
             assert min(picture.size) > 300
 
 
+def test_the_next_command_is_one_that_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A virtual environment that is not activated has rekv where the shell does not look."""
+    program = tmp_path / "a venv" / "bin" / "rekv"
+    program.parent.mkdir(parents=True)
+    program.touch(0o755)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", [str(program)])
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert command._program() == "'a venv/bin/rekv'"
+    monkeypatch.setenv("PATH", str(program.parent))
+    assert command._program() == "rekv"
+
+
 def test_too_many_wrong_answers_are_a_failure(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(command, "ENOUGH", 1.01)
     result = run("demo", "--minutes", 0.5, "--out", tmp_path)

@@ -19,6 +19,7 @@ from rekv.doctor.machine import gpus, memory, ram, system
 from rekv.doctor.models import disk, model_cache
 from rekv.doctor.software import has_codec, package, video
 from rekv.models import ALIASES
+from rekv.models.aliases import CHECKPOINTS
 
 
 def doctor_without(module: str) -> tuple[int, dict[str, Any]]:
@@ -110,6 +111,16 @@ def test_the_model_cache_lists_what_lies_there(tmp_path: Path, monkeypatch: pyte
     (finding,) = model_cache()
     assert finding.data["models"] == [alias]
     assert finding.data["bytes"] == 2
+    assert "model_zoo" not in finding.text
+
+
+def test_checkpoints_in_the_model_zoo_are_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "not" / "there"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "model_zoo" / CHECKPOINTS["longva_7b"].folder).mkdir(parents=True)
+    (finding,) = model_cache()
+    assert finding.data["models"] == ["longva_7b"]
+    assert "./model_zoo have longva_7b of" in finding.text
 
 
 def test_disk_is_measured_where_models_will_lie(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

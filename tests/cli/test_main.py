@@ -24,6 +24,19 @@ def interrupted() -> None:
 
 
 @click.command()
+@click.option("--kind", type=click.Choice(["gpu", "ram", "python", "other"]))
+def fills(kind: str) -> None:
+    import torch
+
+    raise {
+        "gpu": torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has ..."),
+        "ram": RuntimeError("[enforce fail at alloc_cpu.cpp:127] . DefaultCPUAllocator: not enough memory"),
+        "python": MemoryError(),
+        "other": RuntimeError("shapes differ"),
+    }[kind]
+
+
+@click.command()
 def warns() -> None:
     logging.getLogger("rekv.somewhere").warning("the file ends after %d s", 3)
     logging.getLogger("rekv.somewhere").info("not of interest")
@@ -32,7 +45,7 @@ def warns() -> None:
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch) -> CliRunner:
     """A runner of `main` whose verbs are those of this file, and one that does not exist."""
-    verbs = {name: Verb(f"{__name__}:{name}", "") for name in ("fails", "interrupted", "warns")}
+    verbs = {name: Verb(f"{__name__}:{name}", "") for name in ("fails", "fills", "interrupted", "warns")}
     monkeypatch.setattr(main, "verbs", verbs | {"gone": Verb("rekv.no_such_module:gone", "")})
     return CliRunner()
 
@@ -79,6 +92,24 @@ def test_an_error_of_ours_is_a_message(run: CliRunner) -> None:
     result = run.invoke(main, ["fails"])
     assert result.exit_code == 1
     assert result.stderr == "Error: the lens cap is on; take it off\n"
+
+
+@pytest.mark.parametrize(
+    ("kind", "told"), [("gpu", "CUDA out of memory."), ("ram", "memory"), ("python", "out of memory.")]
+)
+def test_a_full_memory_is_told_with_what_takes_less(run: CliRunner, kind: str, told: str) -> None:
+    result = run.invoke(main, ["fills", "--kind", kind])
+    assert result.exit_code == 1
+    assert result.stderr.startswith("Error: ")
+    assert told in result.stderr
+    assert "--weights int4" in result.stderr
+    debug = run.invoke(main, ["--debug", "fills", "--kind", kind])
+    assert isinstance(debug.exception, RuntimeError | MemoryError)
+
+
+def test_other_faults_keep_their_traceback(run: CliRunner) -> None:
+    result = run.invoke(main, ["fills", "--kind", "other"])
+    assert isinstance(result.exception, RuntimeError)
 
 
 @pytest.mark.parametrize(("args", "env"), [(["--debug"], {}), ([], {"REKV_DEBUG": "1"})])

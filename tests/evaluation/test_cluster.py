@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from rekv.cluster import Cluster, require_ray, workers
+from rekv.cluster.connection import _settings, _spill
 from rekv.errors import ClusterError, ConfigError
 from rekv.evaluation.datasets.needle import make
 from tests.evaluation.conftest import FILM, Run
@@ -59,6 +60,17 @@ def test_too_few_gpus_are_told_before_anything_waits() -> None:
     told = "2 workers with 64 GPUs each do not fit"
     with pytest.raises(ClusterError, match=told), workers(Cluster(2, gpus_per_worker=64), load):
         pass
+
+
+def test_what_spills_over_lies_where_temporary_files_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long that path is: Ray's own files go elsewhere then, to a place that may be small."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.delenv("RAY_TMPDIR", raising=False)
+    with _settings(None) as settings, _spill(None) as folder:
+        assert folder is not None
+        assert Path(folder).parent == tmp_path
+        assert Path(settings["_temp_dir"]).parent != tmp_path
+    assert not Path(folder).exists()
 
 
 def test_a_part_of_a_gpu_lies_on_one() -> None:

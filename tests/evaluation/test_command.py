@@ -240,6 +240,7 @@ def test_choices_without_a_truth_go_to_a_submission(here: Path, run: Run) -> Non
     [
         (("--dataset", "nodle"), 2, "did you mean 'needle'"),
         (("--dataset", "mlvu"), 1, "rekv data prepare mlvu"),
+        (("--dataset", "qaego4d"), 1, "put the published code's file there"),
         (("--dataset", "rvs_ego", "--num-chunks", 0), 2, "0 is not in the range"),
         (("--dataset", "rvs_ego", "--num-chunks", 2, "--gpus-per-worker", -1), 2, "not in the range"),
         (("--dataset", "rvs_ego", "--retrieve-size", "many"), 2, "whole numbers"),

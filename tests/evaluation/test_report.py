@@ -108,6 +108,14 @@ def test_the_report_says_it_all(tmp_path: Path) -> None:
     assert "rekv 1, torch 2" in text
 
 
+def test_answers_that_were_cut_are_told(tmp_path: Path) -> None:
+    said = {"question": "what?", "answer": "a hat", "text": "a hat of", "cut": True}
+    run = made(tmp_path / "a", [Record(0, "v0", [said, {**said, "cut": False}, choice("A", cut=True)])])
+    found = summarize(run)
+    assert found.cut == 1  # a choice is read from what there is
+    assert "1 open-ended answers were cut at 4 tokens (--max-new-tokens)" in markdown([found])
+
+
 def test_groups_are_kept_apart(tmp_path: Path) -> None:
     questions = [choice("A", task="backward/EPM"), choice("B", task="forward/REC"), choice("A", task="backward/ASI")]
     found = summarize(made(tmp_path / "a", [Record(0, "v", questions)]))

@@ -193,6 +193,14 @@ def test_files_that_are_no_runs(tmp_path: Path, text: str) -> None:
         Run.read(tmp_path)
 
 
+def test_a_cell_of_before_there_were_packed_weights_is_read() -> None:
+    data = cell().as_json()
+    assert data.pop("weights") is None
+    assert Cell.from_json(data) == cell()
+    assert cell(weights="int4").folder != cell().folder
+    assert cell(weights="int4").encoding != cell().encoding
+
+
 def test_a_cell_of_another_version_is_refused() -> None:
     data = cell().as_json()
     del data["choose"]

@@ -189,6 +189,7 @@ def test_choices_are_answered_and_measured(tmp_path: Path) -> None:
     assert len(first["logprobs"]) == 2
     assert all(value < 0 and math.isfinite(value) for value in first["logprobs"])
     assert "logprobs" not in second
+    assert second["cut"]  # three tokens of a model that never ends by itself
 
 
 def test_a_question_that_fails_is_recorded_and_the_rest_goes_on(model: Model, tmp_path: Path) -> None:

@@ -79,6 +79,27 @@ def test_a_checkpoint_of_the_zoo_has_the_papers_settings(here: Path, pristine: P
     assert offline == []
 
 
+def test_what_takes_several_gpus_is_spread_over_them(
+    pristine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Unless a device is named. There are none here: where the weights would go is looked at."""
+    asked: list[str | None] = []
+
+    def seen(device: str | None, *_: object) -> None:
+        asked.append(device)
+        raise ModelError("enough seen")
+
+    monkeypatch.setattr("rekv.models.loading.placement", seen)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 4)
+    monkeypatch.chdir(tmp_path)
+    for alias in ("llava_ov_72b", "llava_ov_7b"):
+        shutil.copytree(pristine, tmp_path / "model_zoo" / ZOO[alias])
+    for alias, device in (("llava_ov_72b", None), ("llava_ov_72b", "cuda:1"), ("llava_ov_7b", None)):
+        with pytest.raises(ModelError, match="enough seen"):
+            load(alias, device=device)
+    assert asked == ["auto", "cuda:1", None]
+
+
 @pytest.mark.parametrize(
     ("name", "meant"),
     [
