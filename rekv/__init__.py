@@ -14,9 +14,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rekv.core import Answer, AskConfig, EncodeConfig, Frame, Retrieval, Span, Timings, Turn
+    from rekv.core import Answer, AskConfig, EncodeConfig, Frame, Retrieval, Span, StorageConfig, Timings, Turn
     from rekv.engine import Model, Session, load
-    from rekv.errors import ConfigError, ModelError, RekvError, SessionError, VideoError
+    from rekv.errors import (
+        ConfigError,
+        MemoryFullError,
+        ModelError,
+        RekvError,
+        SessionError,
+        StoreError,
+        VideoError,
+    )
     from rekv.sources import video
 
 __version__ = "0.1.0"
@@ -27,6 +35,7 @@ __all__ = [
     "ConfigError",
     "EncodeConfig",
     "Frame",
+    "MemoryFullError",
     "Model",
     "ModelError",
     "RekvError",
@@ -34,6 +43,8 @@ __all__ = [
     "Session",
     "SessionError",
     "Span",
+    "StorageConfig",
+    "StoreError",
     "Timings",
     "Turn",
     "VideoError",
@@ -43,7 +54,10 @@ __all__ = [
 
 _HOME = {
     **dict.fromkeys(("Model", "Session", "load"), "rekv.engine"),
-    **dict.fromkeys(("ConfigError", "ModelError", "RekvError", "SessionError", "VideoError"), "rekv.errors"),
+    **dict.fromkeys(
+        ("ConfigError", "MemoryFullError", "ModelError", "RekvError", "SessionError", "StoreError", "VideoError"),
+        "rekv.errors",
+    ),
     "video": "rekv.sources",
 }
 

@@ -14,7 +14,7 @@ from rekv.memory.context import ContextLayer, Shelf
 from rekv.memory.layer import LayerMemory
 from rekv.memory.memory import Memory
 from rekv.memory.reads import Reads
-from rekv.retrieval.base import Retriever
+from rekv.retrieval.base import Retriever, checked
 from rekv.retrieval.scoring import Scoring
 
 
@@ -81,7 +81,8 @@ class QuestionPass:
         self._candidates, self._recent = visible[:older], visible[older:]
         self._rows, self._kept = memory.table.rows(visible)
         self._room = room
-        most = retriever.most(self._candidates) + len(self._recent)
+        self._most = retriever.most(self._candidates)
+        most = self._most + len(self._recent)
         self.bound = memory.positions.after(most)  # where the text stands that follows the longest possible context
         self.contexts: dict[int, ContextLayer] = {}
         self.picks: dict[int, tuple[int, ...]] = {}
@@ -97,7 +98,12 @@ class QuestionPass:
         """Retrieve, and put the layer's context together."""
         state = self.memory.layers[layer]
         scores = self.scores[layer] = self._scoring(state.index, query, self._rows, self._kept)
-        picked = self._retriever.pick(layer, scores[: len(self._candidates)], self._candidates)
+        picked = checked(
+            self._retriever.pick(layer, scores[: len(self._candidates)], self._candidates),
+            self.visible,
+            self._most,
+            self.by,
+        )
         frames = (*picked, *(f for f in self._recent if f not in picked))
         self.picks[layer] = frames
         self.contexts[layer] = self._gather(layer, state, frames)

@@ -1,7 +1,5 @@
 """An answer on the screen and as JSON."""
 
-import re
-import string
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -9,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from rekv.cli.screen import counted, format_bytes, format_seconds
+from rekv.evaluation.choices import letter as named
 from rekv.timecode import format_span
 
 if TYPE_CHECKING:
@@ -23,7 +22,7 @@ def show(answer: "Answer", choices: Sequence[str], console: Console) -> None:
     if not answer.text.strip():
         console.print("  (an answer without words)", style="dim")
     if choices:
-        letter = chosen(answer.text, choices)
+        letter = named(answer.text, choices)
         said = f"({letter}) {choices[ord(letter) - ord('A')]}" if letter else "none of the choices"
         console.print(f"  chose    {said}")
     if not answer.stands_out:
@@ -71,17 +70,6 @@ def where_from(answer: "Answer") -> str:
     return "; ".join(tiers) or "no blocks"
 
 
-def chosen(text: str, choices: Sequence[str]) -> str | None:
-    """The letter of the choice that an answer names, by letter or in full; it continues "Best option: ("."""
-    letters = string.ascii_uppercase[: len(choices)]
-    said = text.strip(" .").lower()
-    for letter, choice in zip(letters, choices, strict=True):
-        if said == choice.lower():
-            return letter
-    match = re.match(r"\W*([A-Z])\b", text)
-    return match[1] if match and match[1] in letters else None
-
-
 def as_json(
     answer: "Answer", session: "Session", config: "AskConfig", choices: Sequence[str], video: str | None
 ) -> dict[str, Any]:
@@ -95,7 +83,7 @@ def as_json(
     candidates = retrieval.candidates
     scores = dict(zip(candidates, standard_scores(retrieval.scores).tolist(), strict=True))
     times = session.memory.times
-    letter = chosen(answer.text, choices)
+    letter = named(answer.text, choices)
     return {
         "question": answer.question,
         "text": answer.text,

@@ -107,6 +107,8 @@ def ask(
     AskConfig(**given(**settings))
     if settings["retriever"] is not None:
         find(settings["retriever"])
+        if settings["retriever"] == "oracle" and settings["spans"] is None:
+            raise click.UsageError("--retriever oracle reads the spans that it is given: --span START-END.")
     if name is not None:
         session, config = _opened(console, name, store, model, device, dtype, weights, storage, settings)
     else:

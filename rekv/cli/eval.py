@@ -222,10 +222,16 @@ def _made(
 
 def _finished(grid: "Grid", name: str, out: Path) -> list["Run"]:
     """The runs of a model that are there, as far as the grid's settings say which."""
+    from rekv.errors import DataError
     from rekv.evaluation.run import find_runs
 
     folders = [out / name.strip("/").replace("/", "--") / dataset for dataset in grid.datasets]
-    return [run for run in find_runs(folders) if _asked_for(run.cell, grid)]
+    runs = find_runs(folders)
+    found = [run for run in runs if _asked_for(run.cell, grid)]
+    if not found:
+        there = ", ".join(str(run.folder) for run in runs)
+        raise DataError(f"no run of {name} is of these settings; there are {there}: give the options that made one")
+    return found
 
 
 def _asked_for(cell: "Cell", grid: "Grid") -> bool:

@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from rekv.engine import Session
 from rekv.evaluation.cell import BASELINES, Cell
 from rekv.evaluation.schema import Question
@@ -42,11 +40,3 @@ def shown(windows: Sequence[tuple[float, float]], session: Session) -> list[tupl
     """Spans of the frames that were on screen during these windows: one shown before a window may last into it."""
     lasts = session.model.family.frames_per_block / session.config.sample_fps
     return [(max(0.0, start - lasts + _MOMENT), max(end, start + _MOMENT)) for start, end in windows]
-
-
-def evenly(frames: Sequence[int], n: int) -> list[int]:
-    """At most n of the frames, the first and the last among them if n > 1."""
-    if n == 0 or not frames:
-        return []
-    places = np.linspace(0, len(frames) - 1, min(n, len(frames))).round().astype(int)
-    return [frames[place] for place in places]

@@ -44,7 +44,9 @@ def require(data: Path, names: Sequence[str]) -> None:
         path = data / dataset.annotations
         if not path.is_file():
             made = f"`rekv data prepare {name}` fetches and makes it"
-            if dataset.hub is None:
+            if name == "needle":
+                made = "`rekv data needle` draws it"
+            elif dataset.hub is None:
                 made = (
                     f"put the published code's file there, or get {dataset.release} from {dataset.source}, of which "
                     f"`rekv data prepare {name} FOLDER` makes it"

@@ -45,7 +45,10 @@ class Run:
         if not lines or lines[0].get("format") != FORMAT:
             raise DataError(f"{folder} holds no {RESULTS} of this version; name a folder that `rekv eval` wrote")
         records = {line["index"]: Record(**line) for line in lines[1:]}
-        run = cls(folder, lines[0], records, {})
+        try:
+            run = cls(folder, lines[0], records, {})
+        except ConfigError as error:
+            raise DataError(f"{folder}: {error}; make it anew with --fresh, or leave the folder out") from error
         for line in read_lines(folder / COSTS):
             if "process" in line:
                 run.processes.append(line["process"])

@@ -15,7 +15,7 @@ from typing import Any
 from rekv.core import Answer, Frame
 from rekv.engine import Model, Session
 from rekv.errors import ConfigError, DataError
-from rekv.evaluation.arms import evenly, settings
+from rekv.evaluation.arms import settings
 from rekv.evaluation.cell import FULL, STOCK, Cell
 from rekv.evaluation.costs import Costs, peak_gpu, peak_ram, reset_peaks
 from rekv.evaluation.feed import Feed, schedule
@@ -23,6 +23,7 @@ from rekv.evaluation.frames import Footage
 from rekv.evaluation.grounding import ground
 from rekv.evaluation.schema import Question, Video
 from rekv.evaluation.temporary import temporary
+from rekv.retrieval.oracle import evenly
 
 logger = logging.getLogger(__name__)
 

@@ -1,11 +1,14 @@
 """The interfaces of retrieval: what a retriever may know of a question, and what it does."""
 
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
+from operator import index
 from typing import Protocol
 
 from torch import Tensor
 
 from rekv.core import AskConfig, QueryForm
+from rekv.errors import ConfigError
 
 
 class Query(Protocol):
@@ -47,10 +50,28 @@ class Retriever(Protocol):
         """The largest number of frames that `pick` may return for these candidates."""
 
     def pick(self, layer: int, scores: Tensor, candidates: Sequence[int]) -> Sequence[int]:
-        """Choose among `candidates` (frame ids); `scores` (len(candidates),) are the layer's own, fp32.
+        """Choose among `candidates` (frame ids, ascending); `scores` (len(candidates),) are the layer's own, fp32.
 
-        Returns frame ids in the order in which the layer shall read them.
+        Returns frame ids, at most as many as `most` said, in the order in which the layer shall read them.
         """
+
+
+def checked(picked: Sequence[int], visible: Sequence[int], most: int, by: str) -> list[int]:
+    """Return what a retriever picked. Raises `ConfigError` if it broke its promises: it may be anybody's."""
+    try:
+        frames = [index(frame) for frame in picked]
+    except TypeError as error:
+        raise ConfigError(f"{by or 'the retriever'} picked {picked!r}; it must be a sequence of frame ids") from error
+    for frame in frames:
+        place = bisect_left(visible, frame)
+        if place == len(visible) or visible[place] != frame:
+            raise ConfigError(
+                f"{by or 'the retriever'} picked frame {frame}, which this question does not see: `pick` gives frames "
+                f"out of its `candidates`, whose numbers are not their places in `scores`"
+            )
+    if len(frames) > most:
+        raise ConfigError(f"{by or 'the retriever'} picked {len(frames)} frames, where its `most` had said {most}")
+    return frames
 
 
 Factory = Callable[[Query], Retriever]  # what is registered under a retriever's name; called once per question

@@ -16,7 +16,9 @@ def oracle(query: Query) -> Given:
     Every span gets its share, and leaves to others what it has no frames for. Raises `ConfigError` without spans.
     """
     if not query.config.spans:
-        raise ConfigError('the retriever "oracle" reads the time spans that it is given: spans=[(start, end), ...]')
+        raise ConfigError(
+            'the retriever "oracle" reads the spans that it is given: spans=[(start, end), ...], or --span START-END'
+        )
     parts = [
         [frame for frame in query.candidates if start <= query.times[frame] < end]
         for start, end in sorted(query.config.spans)
@@ -37,6 +39,7 @@ def share(lengths: Sequence[int], most: int) -> list[int]:
 
 
 def evenly(frames: Sequence[int], n: int) -> list[int]:
-    """n of the frames, the first and the last among them if n > 1."""
+    """At most n of the frames, the first and the last among them if n > 1."""
+    n = min(n, len(frames))
     places = np.linspace(0, len(frames) - 1, n).round().astype(int).tolist() if n else ()
     return [frames[place] for place in places]

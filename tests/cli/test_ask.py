@@ -16,7 +16,7 @@ from PIL import Image
 from rich.console import Console
 
 from rekv import load
-from rekv.cli.answers import chosen, show
+from rekv.cli.answers import show
 from rekv.cli.reading import read
 from rekv.cli.stills import reread, shrink
 from rekv.core import Frame
@@ -138,6 +138,7 @@ def test_a_retriever_that_cannot_choose_is_told_before_anything_is_read(run: Run
         (("--retriever", "extrenal"), "did you mean 'external'"),
         (("--retriever", "external", "--encoder", "none"), "--encoder NAME"),
         (("--retriever", "oracle", "--span", "12"), "span of time"),
+        (("--retriever", "oracle"), "--span START-END"),
         (("--min-gap", -1), "at least 0"),
     ):
         result = run("ask", film, "What is on screen now?", *words)
@@ -182,24 +183,6 @@ def test_choices_are_asked_and_named(run: Run, film: Path) -> None:
     assert one["choices"] == ["yes", "no"]
     assert one["choice"] in ("A", "B", None)
     assert "chose" in run("ask", film, "Did you see a red ring?", "--choice", "yes", "--choice", "no").stderr
-
-
-@pytest.mark.parametrize(
-    ("text", "letter"),
-    [
-        ("B", "B"),
-        ("B) a dog", "B"),
-        ("(A) a cat.", "A"),
-        ("a dog", "B"),
-        ("A cat", "A"),
-        ("C", None),
-        ("Bird", None),
-        ("a bird", None),
-        ("", None),
-    ],
-)
-def test_an_answer_names_a_choice_by_letter_or_in_full(text: str, letter: str | None) -> None:
-    assert chosen(text, ["a cat", "A dog"]) == letter
 
 
 def test_twenty_questions_of_any_kind(run: Run, film: Path) -> None:

@@ -14,6 +14,7 @@ from torch import Tensor
 from rekv.core import Frame, Image
 from rekv.engine import Model, Session
 from rekv.errors import ConfigError, SessionError
+from rekv.retrieval import Given, registry
 from rekv.store.archive import export, import_
 from rekv.store.catalog import FILE, Catalog
 from rekv.store.store import Store
@@ -75,6 +76,42 @@ def expected(number: int, frames: Sequence[int], size: int = 3) -> tuple[int, ..
     codes = FakeEncoder()._codes.half().float()
     likes = codes[list(frames)] @ FakeEncoder()._codes[number]
     return tuple(sorted(frames[i] for i in likes.topk(min(size, len(frames))).indices.tolist()))
+
+
+# -- anybody's ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("picks", "most", "told"),
+    [
+        ([1000], 3, "picked frame 1000, which this question does not see"),
+        ([1.5], 3, "must be a sequence of frame ids"),
+        ([1, 2, 3, 4], 3, "picked 4 frames, where its `most` had said 3"),
+    ],
+)
+def test_a_retriever_that_breaks_its_promises_is_told_so(
+    picks: list[Any], most: int, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Faulty(Given):
+        def most(self, candidates: Sequence[int]) -> int:
+            return most
+
+        def check(self, visible: Sequence[int]) -> None: ...
+
+    monkeypatch.setitem(registry._KNOWN, "faulty", lambda query: Faulty(picks))
+    session = tiny_session(n_local=40)
+    session.append(pictures(8))
+    with pytest.raises(ConfigError, match="faulty") as caught:
+        session.ask(QUESTIONS[0], retriever="faulty", **SHORT)
+    assert told in str(caught.value)
+
+
+def test_a_retriever_may_pick_by_tensors(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(registry._KNOWN, "tensors", lambda query: Given(torch.tensor([1, 4])))  # type: ignore[arg-type]
+    session = tiny_session(n_local=40)
+    session.append(pictures(8))
+    answer = session.ask(QUESTIONS[0], retriever="tensors", **SHORT)
+    assert answer.retrieval.frames == ((1, 4),) * len(answer.retrieval.frames)
 
 
 # -- external ------------------------------------------------------------------------------------------------------

@@ -235,9 +235,18 @@ def test_choices_without_a_truth_go_to_a_submission(here: Path, run: Run) -> Non
     assert (folder / "results.csv").read_text().startswith("video_id,question,choices,answer,correct_choice")
 
 
+def test_runs_of_other_settings_are_not_taken_for_those_asked_for(here: Path, run: Run) -> None:
+    write_streaming(here)
+    assert run("eval", "--dataset", "rvs_ego", "--retriever", "recent", "--retrieve-size", 2).exit_code == 0
+    result = run("eval", "--dataset", "rvs_ego", "--only-eval", "--retrieve-size", 2)
+    assert result.exit_code == 1
+    assert "results/tiny/rvs_ego/2-1.0-recent" in result.stderr.replace("\n", "")
+
+
 @pytest.mark.parametrize(
     ("options", "code", "told"),
     [
+        (("--dataset", "needle"), 1, "`rekv data needle` draws it"),
         (("--dataset", "nodle"), 2, "did you mean 'needle'"),
         (("--dataset", "mlvu"), 1, "rekv data prepare mlvu"),
         (("--dataset", "qaego4d"), 1, "put the published code's file there"),
