@@ -102,7 +102,7 @@ def test_a_retriever_that_breaks_its_promises_is_told_so(
     session = tiny_session(n_local=40)
     session.append(pictures(8))
     with pytest.raises(ConfigError, match="faulty") as caught:
-        session.ask(QUESTIONS[0], retriever="faulty", **SHORT)
+        session.ask("w7", retriever="faulty", **SHORT)
     assert told in str(caught.value)
 
 
@@ -110,7 +110,7 @@ def test_a_retriever_may_pick_by_tensors(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setitem(registry._KNOWN, "tensors", lambda query: Given(torch.tensor([1, 4])))  # type: ignore[arg-type]
     session = tiny_session(n_local=40)
     session.append(pictures(8))
-    answer = session.ask(QUESTIONS[0], retriever="tensors", **SHORT)
+    answer = session.ask("w7", retriever="tensors", **SHORT)
     assert answer.retrieval.frames == ((1, 4),) * len(answer.retrieval.frames)
 
 
