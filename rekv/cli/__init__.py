@@ -5,6 +5,7 @@ import sys
 from collections.abc import Mapping
 from errno import EPIPE
 from importlib import import_module
+from textwrap import shorten
 from typing import Any, NamedTuple
 
 import click
@@ -82,7 +83,7 @@ class LazyGroup(click.Group):
         except (RuntimeError, MemoryError) as error:
             if ctx.params["debug"] or not _out_of_memory(error):
                 raise
-            reason = str(error).partition(". ")[0] or "out of memory"
+            reason = shorten(str(error) or "out of memory", 120, placeholder=" ...")
             raise click.ClickException(
                 f"{reason.rstrip('.')}. --weights int4 packs weights, --device auto uses all GPUs, --dtype bfloat16 "
                 f"takes half; `rekv models` tells what frames of a model take, `rekv doctor` what is here"
