@@ -19,8 +19,9 @@ from typing import Any
 
 import numpy as np
 
-from rekv.retrieval.oracle import evenly, share
+from rekv.retrieval.oracle import share
 from rekv.retrieval.registry import find
+from rekv.retrieval.simple import evenly
 from rekv.world import Question
 
 METHODS = ("internal", "recent", "uniform", "full", "oracle")  # unless others are asked for

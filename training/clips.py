@@ -20,9 +20,7 @@ _NUMBERS = (0.04, 0.16, 0.35, 0.45)  # shares of pictures with none to three thi
 _DISTANCE = 15.0  # units between the centres of two things, along one axis at least
 UNNAMED = ""  # colour
 _MUTED = 60  # levels of 255 between a colour's strongest and weakest part, below which backgrounds are like it
-_ODD = (
-    0.5  # share of things of a colour without a name: kinds are told by their outlines then, whatever pairs are known
-)
+_ODD = 0.5  # share of things of a colour without a name, whose kinds are told by their outlines
 
 Bytes = NDArray[np.uint8]
 
@@ -33,9 +31,7 @@ class Pictures:
 
     images: torch.Tensor  # uint8 (n, INPUT, INPUT, 3)
     things: Things
-    seen: (
-        torch.Tensor
-    )  # float (n, kinds + colours): 1 where such a thing is in the picture, UNSAID where that is not clear
+    seen: torch.Tensor  # float (n, kinds + colours): 1 where there is such a thing, UNSAID where that is not clear
     clock: torch.Tensor  # int64 (n, 4): digits of the clock
 
     def to(self, device: torch.device) -> "Pictures":

@@ -51,8 +51,10 @@ def export_dual_encoder(folder: Path, model: Model, tokenizer: PreTrainedTokeniz
     _write(folder / "preprocessor_config.json", _PICTURES | {"image_processor_type": "SiglipImageProcessor"})
 
 
-def record(folder: Path, settings: Settings, minutes: dict[str, float], device: torch.device) -> None:
-    """Write what made the checkpoint: revision, settings, seeds, versions, minutes and on what."""
+def record(
+    folder: Path, settings: Settings, minutes: dict[str, float], device: torch.device, start: dict[str, Any] | None
+) -> None:
+    """Write what made the checkpoint: revision, settings, seeds, versions, minutes, on what; `start`: from what."""
     made = {
         "revision": revision(),
         "settings": asdict(settings),
@@ -64,9 +66,16 @@ def record(folder: Path, settings: Settings, minutes: dict[str, float], device: 
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine(),
         "minutes": minutes,
     }
-    if settings.start:
-        made["start"] = json.loads((Path(settings.start) / "training.json").read_text())
+    if start is not None:
+        made["start"] = start
     _write(folder / "training.json", made)
+
+
+def recorded(folder: Path) -> dict[str, Any]:
+    """Return what made a checkpoint; nothing, if it does not say."""
+    path = folder / "training.json"
+    made: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    return made
 
 
 def revision() -> str:

@@ -28,15 +28,13 @@ class ThingHeads(nn.Module):
         thing = things.kind < len(KINDS)
         tokens, (kind, color, size, digit) = tokens.flatten(0, 1), (part.flatten() for part in things[:4])
         at = thing.flatten()
-        placed = F.smooth_l1_loss(self.place(tokens[at]), things.place[thing], reduction="sum") / (2 * at.sum()).clamp(
-            1
-        )
+        distance = F.smooth_l1_loss(self.place(tokens[at]), things.place[thing], reduction="sum")
         return (
             F.cross_entropy(self.kind(tokens), kind, weight=_weights(kind.device))
             + mean_said(self.color(tokens), color)
             + 0.5 * mean_said(self.size(tokens), size)
             + 0.7 * mean_said(self.digit(tokens), digit)
-            + 5 * placed
+            + 5 * distance / (2 * at.sum()).clamp(1)
         )
 
 
@@ -54,10 +52,8 @@ class Heads(nn.Module):
     def loss(self, tokens: torch.Tensor, pictures: Pictures) -> tuple[torch.Tensor, dict[str, float]]:
         """Return the loss of `tokens` (n, TOKENS, width), normed, and how much of what they say is right."""
         things, seen = pictures.things, pictures.seen
-        said_index, said_clock = (
-            self.index(tokens),
-            self.clock(tokens[:, :_CLOCK_TOKENS].flatten(1)).unflatten(1, (4, 10)),
-        )
+        said_index = self.index(tokens)
+        said_clock = self.clock(tokens[:, :_CLOCK_TOKENS].flatten(1)).unflatten(1, (4, 10))
         index = torch.arange(TOKENS, device=tokens.device).expand(len(tokens), -1)
         known = seen != UNSAID
         loss = (

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from rekv.retrieval.simple import evenly
 from rekv.world import TYPES, Question, QuestionType, Scene, clip_question, render_clip
 from rekv.world.background import draw_background
 from rekv.world.event import draw_timeline, pick
@@ -89,7 +90,7 @@ def draw_clips(
 
     `often`: share of questions, on top of those drawn anyway, of one of `types`, where clips allow it.
     """
-    scenes = [_scene(rng, frames) for _ in range(clips)]
+    scenes = [draw_scene(rng, frames) for _ in range(clips)]
     return batch(
         rng,
         writer,
@@ -100,7 +101,7 @@ def draw_clips(
     )
 
 
-def _scene(rng: np.random.Generator, frames: int) -> Scene:
+def draw_scene(rng: np.random.Generator, frames: int) -> Scene:
     """Draw a scene; in half of them all things share a few colours and kinds.
 
     Where no two things are alike, a thing's colour is enough to find its kind. It is not where they are.
@@ -179,16 +180,11 @@ def frames_to_read(rng: np.random.Generator, question: Question, frames: int, si
     if question.type in _ONE_FRAME and rng.random() < 0.6:
         # Retrieval finds some of an event's frames only.
         ranges = [list(rng.permutation(part)[: rng.integers(1, len(part) + 1)]) for part in ranges]
-    chosen = list(dict.fromkeys(_in_turn([part if len(part) <= size else spread(part, size) for part in ranges])))
+    chosen = list(dict.fromkeys(_in_turn([part if len(part) <= size else evenly(part, size) for part in ranges])))
     chosen = chosen[:size]
     others = np.setdiff1d(np.arange(frames), chosen)
     chosen += rng.permutation(others)[: size - len(chosen)].tolist()
     return np.sort(np.array(chosen, np.int64))
-
-
-def spread(frames: Sequence[int], size: int) -> list[int]:
-    """Return `size` of these frames, evenly spaced, the first and last among them."""
-    return [frames[i] for i in np.linspace(0, len(frames) - 1, size).round().astype(int)]
 
 
 def _in_turn(parts: Sequence[Sequence[int]]) -> Iterator[int]:

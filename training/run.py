@@ -15,7 +15,7 @@ from torch.multiprocessing.spawn import spawn
 
 from training.clips import draw_pictures
 from training.dual import Dual, start_from
-from training.export import export_dual_encoder, export_video_llm, record
+from training.export import export_dual_encoder, export_video_llm, record, recorded
 from training.language import Language
 from training.loop import Run, Task
 from training.models import dual_encoder, video_llm
@@ -90,6 +90,8 @@ class _Lessons:
 
     def __init__(self, team: Team, settings: Settings, out: Path) -> None:
         self._team, self._settings, self._out = team, settings, out
+        # Read before hours of training, which may end with the new checkpoint in the old one's place.
+        self._start = recorded(Path(settings.start)) if settings.start else None
         self._minutes: dict[str, float] = {}
 
     def learn(self, task: Task[Any]) -> None:
@@ -98,4 +100,4 @@ class _Lessons:
         self._minutes[task.name] = round(run.seconds / 60, 1)
 
     def record(self, folder: Path) -> None:
-        record(folder, self._settings, self._minutes, self._team.device)
+        record(folder, self._settings, self._minutes, self._team.device, self._start)

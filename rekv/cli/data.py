@@ -102,12 +102,8 @@ def prepare(name: str, release: Path | None, data: Path) -> None:
 def _fetched(dataset: "Dataset") -> Path:
     from rekv.errors import DataError
 
-    if dataset.name == "needle":
-        raise DataError("needle is drawn, not released: run `rekv data needle`")
     if dataset.hub is None:
-        raise DataError(
-            f"{dataset.title} is not fetched: get {dataset.release} from {dataset.source}, and name the folder"
-        )
+        raise DataError(f"{dataset.title} is not fetched: {dataset.advice()}")
     repository, patterns = dataset.hub
     notes().print(f"Fetching {', '.join(patterns)} of {repository} from the Hugging Face Hub ...", style="dim")
     from huggingface_hub import snapshot_download

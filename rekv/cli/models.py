@@ -42,7 +42,9 @@ def models(dtype: str, kv: str, sample_fps: float | None, as_json: bool) -> None
     """
     known, cached = families(), _cached()
     rows = [_row(BUILTIN, _builtin(), "float32", kv, sample_fps, "built in")]
-    rows += [_row(alias, one, dtype, kv, sample_fps, _place(one, cached)) for alias, one in CHECKPOINTS.items()]
+    rows += [
+        _row(alias, one, dtype, kv, sample_fps, _place(alias, one.repo, cached)) for alias, one in CHECKPOINTS.items()
+    ]
     usable = sorted(repo for repo, folder in cached.items() if known.keys() & set(_architectures(folder)))
     if as_json:
         document = {
@@ -118,11 +120,11 @@ def _builtin() -> Checkpoint:
     )
 
 
-def _place(one: Checkpoint, cached: Collection[str]) -> str | None:
-    from rekv.models.finding import ZOO
+def _place(alias: str, repo: str, cached: Collection[str]) -> str | None:
+    from rekv.models.finding import in_zoo
 
-    zoo = ZOO / one.folder
-    return str(zoo) if zoo.is_dir() else "in the Hub's cache" if one.repo in cached else None
+    zoo = in_zoo(alias)
+    return str(zoo) if zoo else "in the Hub's cache" if repo in cached else None
 
 
 def _cache_folder() -> str:

@@ -29,8 +29,8 @@ def model_cache() -> Iterator[Finding]:
     """Which of the models that have a short name lie in the Hub's cache."""
     from huggingface_hub import CacheNotFound, constants, scan_cache_dir
 
-    from rekv.models.aliases import ALIASES, CHECKPOINTS
-    from rekv.models.finding import ZOO
+    from rekv.models.aliases import ALIASES
+    from rekv.models.finding import in_zoo
 
     size, cached = 0, set()
     try:
@@ -38,7 +38,7 @@ def model_cache() -> Iterator[Finding]:
         size, cached = cache.size_on_disk, {repo.repo_id for repo in cache.repos}
     except CacheNotFound:
         pass
-    zoo = {alias for alias, checkpoint in CHECKPOINTS.items() if (ZOO / checkpoint.folder).is_dir()}
+    zoo = {alias for alias in ALIASES if in_zoo(alias)}
     here = [alias for alias, repo in ALIASES.items() if repo in cached or alias in zoo]
     places = f"{constants.HF_HUB_CACHE} ({gib(size)}){' and ./model_zoo have' if zoo else ' has'}"
     text = f"{places} {', '.join(here) or 'none'} of {', '.join(ALIASES)}"

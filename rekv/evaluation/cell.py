@@ -1,7 +1,7 @@
 """One cell of a grid: everything that the answers of a run depend on. And the grid."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from itertools import product
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -90,9 +90,10 @@ class Cell:
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "Cell":
         """Raises `ConfigError` if it is not what `as_json` gives."""
-        names, later = {field.name for field in fields(cls)}, {"weights"}
-        if not names - later <= set(data) <= names:
-            differing = ", ".join(sorted((names - later) ^ (set(data) - later)))
+        names = {field.name for field in fields(cls)}
+        needed = {field.name for field in fields(cls) if field.default is MISSING}  # others were added later
+        if not needed <= set(data) <= names:
+            differing = ", ".join(sorted((needed - set(data)) | (set(data) - names)))
             raise ConfigError(f"the run was made by another version of rekv: it differs in {differing}")
         return cls(**data)
 

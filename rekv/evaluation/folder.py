@@ -43,12 +43,4 @@ def require(data: Path, names: Sequence[str]) -> None:
         dataset = find(name)
         path = data / dataset.annotations
         if not path.is_file():
-            made = f"`rekv data prepare {name}` fetches and makes it"
-            if name == "needle":
-                made = "`rekv data needle` draws it"
-            elif dataset.hub is None:
-                made = (
-                    f"put the published code's file there, or get {dataset.release} from {dataset.source}, of which "
-                    f"`rekv data prepare {name} FOLDER` makes it"
-                )
-            raise DataError(f"there is no {path}: {made}; `rekv data list` says what is there")
+            raise DataError(f"there is no {path}: {dataset.advice()}; `rekv data list` says what is there")

@@ -23,7 +23,7 @@ from rekv.evaluation.frames import Footage
 from rekv.evaluation.grounding import ground
 from rekv.evaluation.schema import Question, Video
 from rekv.evaluation.temporary import temporary
-from rekv.retrieval.oracle import evenly
+from rekv.retrieval.simple import evenly
 
 logger = logging.getLogger(__name__)
 

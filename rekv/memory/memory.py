@@ -291,12 +291,14 @@ class Memory:
     def _forget_oldest(self, frames: int) -> None:
         if self._storage.when_full == "error":
             raise MemoryFullError(
-                f"the memory is full: {self.frames} frames, {self._storage.ram} bytes allowed. Give it more (--ram), "
-                f'keep it on disk (store, `rekv ingest --session`), or let it forget the oldest (when_full="forget")'
+                f"the memory is full: {self.frames} frames, {self._storage.ram} bytes allowed. Give it more (ram, "
+                f"--ram), keep it on disk (store, `rekv ingest --session`), or let it forget the oldest "
+                f'(when_full="forget")'
             )
         if self.table.oldest + frames > self.first_needed:
             raise MemoryFullError(
-                f"the memory is full, and what is left is the window of {self.n_local} tokens: give it more (--ram)"
+                f"the memory is full, and what is left is the window of {self.n_local} tokens: "
+                f"give it more (ram, --ram)"
             )
         leaving = range(self.table.oldest, self.table.oldest + frames)
         self.table.leave_out(leaving)

@@ -24,8 +24,7 @@ def find(name: str | Path) -> Place:
     """Turn a name into a place. Raises `ModelError` for one that leads nowhere."""
     if isinstance(name, str) and name in CHECKPOINTS:
         repo = ALIASES[name]
-        zoo = ZOO / CHECKPOINTS[name].folder
-        return Place(str(zoo) if zoo.is_dir() else str(cached(repo) or repo), repo)
+        return Place(str(in_zoo(name) or cached(repo) or repo), repo)
     path = Path(name).expanduser()
     if name and path.is_dir():
         return Place(_checked(path), str(path))
@@ -38,6 +37,12 @@ def find(name: str | Path) -> Place:
         meant = f"; did you mean {near[0]}?" if near else "."
         raise ModelError(f"there is no model {name!r}{meant} {names()}")
     return Place(name, name)
+
+
+def in_zoo(alias: str) -> Path | None:
+    """Where a checkpoint lies in `./model_zoo`."""
+    folder = ZOO / CHECKPOINTS[alias].folder
+    return folder if folder.is_dir() else None
 
 
 def cached(repo: str) -> Path | None:

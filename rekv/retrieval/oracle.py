@@ -3,11 +3,10 @@
 from collections.abc import Sequence
 from itertools import cycle
 
-import numpy as np
-
 from rekv.errors import ConfigError
 from rekv.retrieval.base import Query
 from rekv.retrieval.given import Given
+from rekv.retrieval.simple import evenly
 
 
 def oracle(query: Query) -> Given:
@@ -36,10 +35,3 @@ def share(lengths: Sequence[int], most: int) -> list[int]:
             return shares
         shares[i] += shares[i] < lengths[i]
     return shares
-
-
-def evenly(frames: Sequence[int], n: int) -> list[int]:
-    """At most n of the frames, the first and the last among them if n > 1."""
-    n = min(n, len(frames))
-    places = np.linspace(0, len(frames) - 1, n).round().astype(int).tolist() if n else ()
-    return [frames[place] for place in places]

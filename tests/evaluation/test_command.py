@@ -237,7 +237,9 @@ def test_choices_without_a_truth_go_to_a_submission(here: Path, run: Run) -> Non
 
 def test_runs_of_other_settings_are_not_taken_for_those_asked_for(here: Path, run: Run) -> None:
     write_streaming(here)
-    assert run("eval", "--dataset", "rvs_ego", "--retriever", "recent", "--retrieve-size", 2).exit_code == 3  # a video is missing
+    assert (
+        run("eval", "--dataset", "rvs_ego", "--retriever", "recent", "--retrieve-size", 2).exit_code == 3
+    )  # a video is missing
     result = run("eval", "--dataset", "rvs_ego", "--only-eval", "--retrieve-size", 2)
     assert result.exit_code == 1
     assert "results/tiny/rvs_ego/2-1.0-recent" in result.stderr.replace("\n", "")
@@ -249,7 +251,7 @@ def test_runs_of_other_settings_are_not_taken_for_those_asked_for(here: Path, ru
         (("--dataset", "needle"), 1, "`rekv data needle` draws it"),
         (("--dataset", "nodle"), 2, "did you mean 'needle'"),
         (("--dataset", "mlvu"), 1, "rekv data prepare mlvu"),
-        (("--dataset", "qaego4d"), 1, "put the published code's file there"),
+        (("--dataset", "qaego4d"), 1, "`rekv data prepare qaego4d FOLDER` makes it"),
         (("--dataset", "rvs_ego", "--num-chunks", 0), 2, "0 is not in the range"),
         (("--dataset", "rvs_ego", "--num-chunks", 2, "--gpus-per-worker", -1), 2, "not in the range"),
         (("--dataset", "rvs_ego", "--retrieve-size", "many"), 2, "whole numbers"),

@@ -8,7 +8,7 @@ from rekv.world.shapes import COLORS, HEIGHT, INPUT, KINDS, PALETTE, WIDTH
 from rekv.world.splits import HELD_OUT_PAIRS
 from training.clips import UNNAMED, draw_pictures, draw_things, spoil
 from training.labels import GRID, TOKENS, UNSAID
-from training.questions import frames_to_read
+from training.questions import draw_scene, frames_to_read
 
 N = 200
 
@@ -76,6 +76,19 @@ def test_spoilt_pictures_are_the_same_scenes() -> None:
     differences = [np.abs(spoil(rng, clip).astype(int) - clip).mean() for _ in range(60)]
     assert 0.2 < np.mean(np.array(differences) == 0) < 0.8
     assert max(differences) < 120
+
+
+def test_half_of_the_scenes_are_of_look_alikes() -> None:
+    """Of three colours and three kinds at most, all known pairs."""
+    rng = np.random.default_rng(6)
+    scenes = [draw_scene(rng, 64) for _ in range(60)]
+    few = 0
+    for scene in scenes:
+        assert scene.n_frames == 64
+        assert scene.events
+        assert not {(event.color, event.kind) for event in scene.events} & HELD_OUT_PAIRS
+        few += max(len({event.color for event in scene.events}), len({event.kind for event in scene.events})) <= 3
+    assert 18 <= few <= 42
 
 
 @pytest.mark.parametrize("size", [2, 4, 8, 16, 20])

@@ -14,6 +14,7 @@ import torch
 from transformers import AutoTokenizer, LlavaOnevisionForConditionalGeneration, SiglipModel
 
 from training import __main__ as training
+from training.export import recorded
 from training.language import Language
 from training.loop import Interrupted, Run, schedule
 from training.models import video_llm
@@ -147,6 +148,12 @@ def test_a_killed_command_leaves_nobody_at_work(tmp_path: Path) -> None:
     gone, alive = psutil.wait_procs(workers, 60)
     assert len(gone) == 2
     assert not alive
+
+
+def test_a_start_that_does_not_say_what_made_it_is_a_start_too(tmp_path: Path) -> None:
+    assert recorded(tmp_path) == {}
+    (tmp_path / "training.json").write_text('{"revision": "abc"}')
+    assert recorded(tmp_path) == {"revision": "abc"}
 
 
 @pytest.mark.slow

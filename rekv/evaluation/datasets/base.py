@@ -34,6 +34,13 @@ class Dataset(ABC):
         """
         raise DataError(f"{self.title} has no original release that differs from what is read")
 
+    def advice(self) -> str:
+        """How to come by the annotations: what messages end with."""
+        prepare = f"`rekv data prepare {self.name}"
+        if self.hub is not None:
+            return f"{prepare}` fetches and makes it"
+        return f"get {self.release} from {self.source}, of which {prepare} FOLDER` makes it"
+
     def path(self, video: str) -> str:
         """Where a video lies, as the annotations say it: below `data/`."""
         return f"data/{Path(self.annotations).parent.as_posix()}/videos/{video}"

@@ -29,6 +29,9 @@ class Needle(Dataset):
     release = "none: `rekv data needle` makes it"
     source = "rekv.world"
 
+    def advice(self) -> str:
+        return "`rekv data needle` draws it"
+
 
 @dataclass(frozen=True, slots=True)
 class Film:
