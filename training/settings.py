@@ -21,8 +21,8 @@ _SLOW: tuple[QuestionType, ...] = (
     "where", "where", "order", "motion", "motion", "when", "when", "before", "before", "times", "times"
 )  # fmt: skip
 _STORY: tuple[QuestionType, ...] = (
-    "where", "order", "order", "motion", "when", "when", "before", "before", "before", "times", "times",
-    "count", "caption", "caption"
+    "where", "order", "order", "motion", "when", "before", "before", "before", "before", "times", "times",
+    "count", "caption", "caption", "caption"
 )  # fmt: skip
 # What a few frames out of many can tell, most of all where others than those asked for look alike.
 _FAR: tuple[QuestionType, ...] = (
