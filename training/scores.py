@@ -8,7 +8,7 @@ import io
 import json
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import sqrt
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image as Pillow
 from transformers import LlavaOnevisionForConditionalGeneration, PreTrainedTokenizerBase
 from transformers.models.auto.tokenization_auto import AutoTokenizer
@@ -32,39 +33,49 @@ from training.words import INIT_PROMPT
 
 SEEDS = (101, 102, 103)
 FRAMES = 16
-QUESTIONS = 1200  # per seed and trial; a third of it where pictures are spoilt
+QUESTIONS = 4000  # per seed and trial
+_SPOILT = 5  # as small a part of them where pictures are spoilt: films take their time
 _FIRST_SEED = 1_000_000  # training draws from seeds far from these
 _QUESTIONS = 16  # per clip
 _CLIPS_AT_ONCE = 8
 _Z = 1.96
 
+Counts = NDArray[np.int64]
 Spoiler = Callable[[np.random.Generator, Scene], Bytes]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Score:
-    """Right answers among so many."""
+    """Right answers among those asked for, clip by clip: both int (clips,)."""
 
-    right: int
-    asked: int
+    right: Counts
+    asked: Counts
 
     @property
     def accuracy(self) -> float:
-        return self.right / max(self.asked, 1)
+        return float(self.right.sum() / max(self.asked.sum(), 1))
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Wilson's 95 % interval."""
-        n, p = max(self.asked, 1), self.accuracy
+        """Wilson's 95 % interval, of as many answers as are worth one each.
+
+        Answers about one clip are right or wrong together: they count for less, by how much more clips differ from each
+        other than answers by lot would. Where none is wrong, or none right, that cannot be told: a clip counts once.
+        """
+        p, n = self.accuracy, max(float(self.asked.sum()), 1.0)
+        by_lot = n * p * (1 - p)
+        apart = float(np.square(self.right - p * self.asked).sum())
+        n = n / max(apart / by_lot, 1.0) if by_lot else max(float(np.count_nonzero(self.asked)), 1.0)
         middle = (p + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
         half = _Z * sqrt(p * (1 - p) / n + _Z**2 / (4 * n**2)) / (1 + _Z**2 / n)
-        return middle - half, middle + half
+        return max(middle - half, 0.0), min(middle + half, 1.0)
 
     def report(self) -> dict[str, Any]:
         return {
             "accuracy": round(self.accuracy, 4),
             "interval": [round(bound, 4) for bound in self.interval],
-            "questions": self.asked,
+            "questions": int(self.asked.sum()),
+            "clips": int(np.count_nonzero(self.asked)),
         }
 
 
@@ -143,8 +154,9 @@ def accuracy(
     held_out = dict(trial.held_out or {})
     asked_of = {name: split for name, split in held_out.items() if name != "backgrounds"}
     drawn_of = {name: split for name, split in held_out.items() if name != "phrasings"}
-    right, asked = np.zeros(len(TYPES), int), np.zeros(len(TYPES), int)
-    while asked.sum() < questions:
+    right: list[Counts] = []
+    asked: list[Counts] = []
+    while len(asked) * _CLIPS_AT_ONCE * _QUESTIONS < questions:
         scenes = [Scene.draw(rng, FRAMES, **drawn_of) for _ in range(_CLIPS_AT_ONCE)]
         about = [[clip_question(rng, scene, **asked_of) for _ in range(_QUESTIONS)] for scene in scenes]
         clips = batch(rng, writer, scenes, about, FRAMES)
@@ -155,13 +167,22 @@ def accuracy(
         found = read(model, clips.to(model.device), features, init, Look(window=FRAMES))
         said = model.lm_head(found.hidden).argmax(-1).cpu()
         fine = ((said == clips.labels) | (clips.labels == UNSAID)).all(1).numpy()
-        np.add.at(right, clips.types.numpy(), fine)
-        np.add.at(asked, clips.types.numpy(), 1)
-    return {type: Score(int(right[i]), int(asked[i])) for i, type in enumerate(TYPES)}
+        for counts, by in ((right, fine), (asked, 1)):
+            counts.append(np.zeros((len(scenes), len(TYPES)), np.int64))
+            np.add.at(counts[-1], (clips.clip.numpy(), clips.types.numpy()), by)
+    return dict(zip(TYPES, map(Score, np.concatenate(right).T, np.concatenate(asked).T), strict=True))
 
 
 def together(scores: Mapping[QuestionType, Score]) -> Score:
-    return Score(sum(score.right for score in scores.values()), sum(score.asked for score in scores.values()))
+    """Return the score of all types over the same clips."""
+    return Score(
+        np.sum([score.right for score in scores.values()], 0), np.sum([score.asked for score in scores.values()], 0)
+    )
+
+
+def joined(scores: Sequence[Score]) -> Score:
+    """Return the score over the clips of all."""
+    return Score(np.concatenate([score.right for score in scores]), np.concatenate([score.asked for score in scores]))
 
 
 def report(
@@ -173,15 +194,12 @@ def report(
     """Return accuracies of every trial, all seeds together and apart, and by type."""
     found: dict[str, Any] = {}
     for name, trial in trials.items():
-        some = questions // 3 if trial.spoiler else questions  # films take their time
+        some = questions // _SPOILT if trial.spoiler else questions
         by_seed = {seed: accuracy(model, tokenizer, seed, some, trial) for seed in SEEDS}
-        by_type: dict[QuestionType, Score] = {
-            type: Score(sum(s[type].right for s in by_seed.values()), sum(s[type].asked for s in by_seed.values()))
-            for type in TYPES
-        }
+        by_type = {type: joined([scores[type] for scores in by_seed.values()]) for type in TYPES}
         found[name] = together(by_type).report() | {
             "by_seed": {str(seed): together(scores).report()["accuracy"] for seed, scores in by_seed.items()},
-            "by_type": {type: score.report() for type, score in by_type.items() if score.asked},
+            "by_type": {type: score.report() for type, score in by_type.items() if score.asked.any()},
         }
     return found
 
@@ -191,7 +209,8 @@ def table(found: Mapping[str, Any]) -> str:
     lines = []
     for name, result in found.items():
         low, high = result["interval"]
-        lines.append(f"{name:<26}{result['accuracy']:.3f}  ({low:.3f} to {high:.3f}; {result['questions']} questions)")
+        asked = f"{result['questions']} questions about {result['clips']} clips"
+        lines.append(f"{name:<26}{result['accuracy']:.3f}  ({low:.3f} to {high:.3f}; {asked})")
         parts = (f"{type} {score['accuracy']:.2f}" for type, score in result["by_type"].items())
         lines.append("  " + "  ".join(parts))
     return "\n".join(lines)

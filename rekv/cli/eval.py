@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from rekv.evaluation.runner import Plan
 
 INCOMPLETE = 3  # exit code: something failed; it is recorded
+_ALL = "all"  # the memory policy of keeping everything
 
 
 def _listed(convert: Callable[[str], Any]) -> Callable[[click.Context, click.Parameter, Sequence[str]], list[Any]]:
@@ -87,6 +88,16 @@ def _listed(convert: Callable[[str], Any]) -> Callable[[click.Context, click.Par
 )
 @click.option("--sample-fps", type=float, help="Frames to read per second of video.  [default: the model's]")
 @click.option("--n-local", type=int, help="Tokens of the local window.  [default: the model's]")
+@click.option("--frame-tokens", type=int, help="Tokens of a frame at most, for Qwen-VL.  [default: the model's]")
+@click.option("--retrieve-tokens", type=int, help="Instead of --retrieve-size: as many frames as have so many tokens.")
+@click.option(
+    "--policy",
+    "policies",
+    multiple=True,
+    callback=_listed(str),
+    metavar="POLICY",
+    help="What memory keeps of a frame, such as value-norm:0.5; several make a grid.  [default: all]",
+)
 @click.option("--recent-frames", type=int, help="The newest frames that are read besides.  [default: the model's]")
 @click.option("--query", type=click.Choice(["mean", "phrases", "tokens"]), help="As in `rekv ask`.  [default: mean]")
 @click.option("--min-gap", type=float, metavar="SECONDS", help="Least distance of any two frames retrieved.")
@@ -142,6 +153,7 @@ def eval_(
     retrievers: Sequence[str],
     sizes: Sequence[int],
     chunks: Sequence[int],
+    policies: Sequence[str],
     num_chunks: int,
     gpus_per_worker: float | None,
     ray_address: str | None,
@@ -174,7 +186,9 @@ def eval_(
     datasets = [name.replace("-", "_") for name in datasets]
     require(data, datasets)
     judge = _judge(judge_model, judge_url, judge_prompt, judge_workers)
-    grid = Grid(datasets, retrievers or ("internal",), sizes or (None,), chunks or (1,), **settings)
+    kept = [None if policy == _ALL else policy for policy in policies or (_ALL,)]
+    grid = Grid(datasets, retrievers or ("internal",), sizes or (None,), chunks or (1,), kept, **settings)
+    grid.check()  # before a model is loaded
     runs: list[Run] = []
     try:
         for name in models or ("tiny",):
@@ -235,11 +249,13 @@ def _finished(grid: "Grid", name: str, out: Path) -> list["Run"]:
 
 
 def _asked_for(cell: "Cell", grid: "Grid") -> bool:
-    exact = {"sample_fps": grid.sample_fps, "n_local": grid.n_local, "mode": grid.mode, "limit": grid.limit}
+    names = ("sample_fps", "n_local", "frame_tokens", "retrieve_tokens", "mode", "limit")
+    exact = {name: getattr(grid, name) for name in names}
     return (
         cell.retriever in grid.retrievers
         and cell.chunk_size in grid.chunk_sizes
         and (None in grid.retrieve_sizes or cell.retrieve_size in grid.retrieve_sizes)
+        and cell.policy in grid.policies
         and (cell.paper, cell.weights) == (grid.paper, grid.weights)
         and all(value is None or getattr(cell, name) == value for name, value in exact.items())
     )

@@ -27,6 +27,7 @@ def settings(session: Session, question: Question, cell: Cell, at: float | None)
     return {
         **common,
         "retrieve_size": cell.retrieve_size,
+        "retrieve_tokens": cell.retrieve_tokens,
         "chunk_size": cell.chunk_size,
         "recent_frames": cell.recent_frames,
         "query": cell.query,

@@ -9,6 +9,7 @@ from rekv import retrieval
 from rekv.core import AskConfig, EncodeConfig, QueryForm
 from rekv.errors import ConfigError
 from rekv.evaluation.datasets import Mode, find
+from rekv.memory.policies import find as find_policy
 
 if TYPE_CHECKING:
     from rekv.engine import Model
@@ -48,6 +49,9 @@ class Cell:
     dtype: str
     device: str  # "cpu" or "cuda"
     weights: str | None = None  # how the language model's are packed: "int8", "int4"
+    frame_tokens: int | None = None  # a frame's at most; None: the model's
+    policy: str | None = None  # what memory keeps of a frame, as in `EncodeConfig`; None: all
+    retrieve_tokens: int | None = None  # read as many frames as have so many tokens, instead of retrieve_size
 
     @property
     def encoding(self) -> tuple[Any, ...]:
@@ -62,6 +66,8 @@ class Cell:
             self.dtype,
             self.device,
             self.weights,
+            self.frame_tokens,
+            self.policy,
         )
 
     @property
@@ -75,6 +81,10 @@ class Cell:
                 extra.append(field if value is True else f"{field}{value}")
         if self.mode != find(self.dataset).mode:
             extra.append(self.mode)
+        for field in ("frame_tokens", "retrieve_tokens", "policy"):
+            value = getattr(self, field)
+            if value is not None:
+                extra.append(f"{field}{value}".replace(":", "-"))
         if self.weights is not None:
             extra.append(f"weights-{self.weights}")
         if self.limit is not None:
@@ -106,8 +116,11 @@ class Grid:
     retrievers: Sequence[str] = ("internal",)
     retrieve_sizes: Sequence[int | None] = (None,)
     chunk_sizes: Sequence[int] = (1,)
+    policies: Sequence[str | None] = (None,)
     sample_fps: float | None = None
     n_local: int | None = None
+    frame_tokens: int | None = None
+    retrieve_tokens: int | None = None
     recent_frames: int | None = None
     query: QueryForm | None = None
     detrend: bool | None = None
@@ -123,14 +136,31 @@ class Grid:
 
     def cells(self, model: "Model", name: str) -> list[Cell]:
         """The cells of one model, which is called `name`. Raises `ConfigError` for settings out of range."""
-        choices = product(self.datasets, self.retrievers, self.retrieve_sizes, self.chunk_sizes)
+        self.check()
+        choices = product(self.datasets, self.retrievers, self.retrieve_sizes, self.chunk_sizes, self.policies)
         return list(dict.fromkeys(self._cell(model, name, *choice) for choice in choices))
 
+    def check(self) -> None:
+        """Raise `ConfigError` for names that nobody offers. No model is needed for that."""
+        for name in self.retrievers:
+            if name not in BASELINES:
+                retrieval.find(name)
+        for policy in self.policies:
+            find_policy(policy)
+
     def _cell(
-        self, model: "Model", name: str, dataset: str, retriever: str, retrieve_size: int | None, chunk_size: int
+        self,
+        model: "Model",
+        name: str,
+        dataset: str,
+        retriever: str,
+        retrieve_size: int | None,
+        chunk_size: int,
+        policy: str | None,
     ) -> Cell:
-        if retriever not in BASELINES:
-            retrieval.find(retriever)
+        tokens = self.retrieve_tokens
+        if retriever in BASELINES:
+            policy = tokens = None  # they have no memory, and read what they are given
         if retriever == FULL:
             retrieve_size = 0  # it reads everything
         if retriever != "internal":
@@ -138,9 +168,11 @@ class Grid:
         family = model.family
         mode = self.mode or find(dataset).mode
         how = {name: getattr(self, name) for name in ("recent_frames", "query", "detrend", "min_gap", "shared_picks")}
-        ask = _but(family.ask_config, retrieve_size=retrieve_size, chunk_size=chunk_size, **how)
-        encode = _but(family.encode_config, sample_fps=self.sample_fps, n_local=self.n_local)
-        tokens = self.max_new_tokens or (PAPER_MAX_NEW_TOKENS[mode] if self.paper else ask.max_new_tokens)
+        size = {"retrieve_size": retrieve_size, "retrieve_tokens": tokens, "chunk_size": chunk_size}
+        ask = _but(family.ask_config, **size, **how)
+        shape = {name: getattr(self, name) for name in ("sample_fps", "n_local", "frame_tokens")}
+        encode = _but(family.encode_config, **shape, policy=policy)
+        length = self.max_new_tokens or (PAPER_MAX_NEW_TOKENS[mode] if self.paper else ask.max_new_tokens)
         if self.limit is not None and self.limit < 1:
             raise ConfigError(f"limit is {self.limit}; it must be at least 1 (videos)")
         return Cell(
@@ -158,7 +190,7 @@ class Grid:
             encoder=self._encoder(retriever, family.encode_config.encoder),
             sample_fps=float(encode.sample_fps),
             n_local=encode.n_local,
-            max_new_tokens=tokens,
+            max_new_tokens=length,
             choice_tokens=PAPER_MAX_NEW_TOKENS["choices"],
             choose=self.choose,
             paper=self.paper,
@@ -166,6 +198,9 @@ class Grid:
             dtype=str(family.dtype).removeprefix("torch."),
             device=family.device.type,
             weights=self.weights,
+            frame_tokens=self.frame_tokens,
+            policy=policy,
+            retrieve_tokens=tokens,
         )
 
     def _encoder(self, retriever: str, usual: str | None) -> str | None:

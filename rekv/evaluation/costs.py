@@ -15,7 +15,7 @@ class Costs:
     frames: int = 0  # encoded
     encode_seconds: float = 0.0  # of that, without waiting for the source
     read_seconds: float = 0.0  # waiting for the source: decoding the video
-    bytes_per_frame: int = 0  # keys and values of all layers, as stored
+    bytes_per_frame: int = 0  # keys and values of all layers that memory keeps, on average
     first_token_seconds: tuple[float, ...] = ()  # per question: from asking to the first token
     answer_seconds: tuple[float, ...] = ()  # per question: from asking to the last token
     peak_ram: int = 0  # bytes, of the process so far

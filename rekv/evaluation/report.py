@@ -85,9 +85,13 @@ def _row(summary: Summary) -> dict[str, Any]:
 
 def label(cell: Cell) -> str:
     """What tells a run from others of its model and data set."""
-    parts = [cell.retriever, *([str(cell.retrieve_size)] if cell.retrieve_size else [])]
+    size = f"{cell.retrieve_tokens} tokens" if cell.retrieve_tokens else str(cell.retrieve_size or "")
+    parts = [cell.retriever, *([size] if size else [])]
     parts += [f"chunk {cell.chunk_size}"] if cell.chunk_size > 1 else []
     parts += [f"recent {cell.recent_frames}"] if cell.recent_frames else []
+    parts += [f"{cell.frame_tokens} a frame"] if cell.frame_tokens else []
+    parts += [cell.policy] if cell.policy else []
+    parts += [cell.weights] if cell.weights else []
     parts += ["paper"] if cell.paper else []
     return " ".join(parts)
 

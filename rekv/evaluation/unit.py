@@ -131,10 +131,10 @@ def _stream(model: Model, work: Work, asked: Mapping[Cell, _Asked], progress: Pr
     cell = next(iter(asked))
     footage = Footage(work.path, cell.sample_fps, cell.paper)
     feed = Feed(footage.frames(), model.family.frames_per_block)
-    n_local = _whole(model, footage, work.video) if cell.retriever == FULL else cell.n_local
+    n_local = _whole(model, footage, work.video, cell) if cell.retriever == FULL else cell.n_local
     seconds, done = 0.0, 0.0
     encoder = next((one.encoder for one in asked if one.encoder), None)
-    with temporary(model, work.ram, sample_fps=cell.sample_fps, n_local=n_local, encoder=encoder) as session:
+    with temporary(model, work.ram, **_shape(cell), n_local=n_local, encoder=encoder, policy=cell.policy) as session:
 
         def encoded(session: Session) -> None:
             nonlocal done
@@ -150,7 +150,8 @@ def _stream(model: Model, work: Work, asked: Mapping[Cell, _Asked], progress: Pr
                 for one, part in asked.items():
                     part.ask(session, i, one, None if cell.paper else at)
         for part in asked.values():
-            part.costs.frames, part.costs.bytes_per_frame = session.memory.frames, session.memory.bytes_per_frame
+            part.costs.frames = session.memory.frames
+            part.costs.bytes_per_frame = round(session.memory.bytes / max(session.memory.frames, 1))
             part.costs.encode_seconds, part.costs.read_seconds = round(seconds, _DIGITS), round(feed.seconds, _DIGITS)
 
 
@@ -171,8 +172,8 @@ def _stock(model: Model, work: Work, asked: Mapping[Cell, _Asked]) -> None:
         if not frames:
             raise DataError(f"{work.path} has no frame up to {at} s, when a question is asked")
         begun = perf_counter()
-        size = _tokens(model, frames[0]) * len(frames) + _TEXT_ROOM
-        session = model.session(sample_fps=cell.sample_fps, n_local=size + len(model.family.init_ids()), encoder=None)
+        size = _tokens(model, frames[0], cell) * len(frames) + _TEXT_ROOM
+        session = model.session(**_shape(cell), n_local=size + len(model.family.init_ids()), encoder=None)
         session.append(frames)
         part.costs.encode_seconds = round(part.costs.encode_seconds + perf_counter() - begun, _DIGITS)
         part.costs.read_seconds = round(part.costs.read_seconds + reader.seconds, _DIGITS)
@@ -190,10 +191,10 @@ def _grid(footage: Footage, video: Video, cell: Cell, at: float | None) -> list[
     return [k / cell.sample_fps for k in evenly(range(max(1, count)), cell.retrieve_size)]
 
 
-def _whole(model: Model, footage: Footage, video: Video) -> int:
+def _whole(model: Model, footage: Footage, video: Video, cell: Cell) -> int:
     """Tokens of a window that holds the whole video and what is asked."""
     frames = math.ceil(_length(footage, video) * footage.sample_fps) + 2
-    return _tokens(model, next(footage.frames())) * frames + len(model.family.init_ids()) + _TEXT_ROOM
+    return _tokens(model, next(footage.frames()), cell) * frames + len(model.family.init_ids()) + _TEXT_ROOM
 
 
 def _length(footage: Footage, video: Video) -> float:
@@ -204,10 +205,16 @@ def _length(footage: Footage, video: Video) -> float:
     return length
 
 
-def _tokens(model: Model, frame: Frame) -> int:
+def _shape(cell: Cell) -> dict[str, Any]:
+    """What frames are made of: the same for memory and baselines."""
+    return {"sample_fps": cell.sample_fps, "frame_tokens": cell.frame_tokens}
+
+
+def _tokens(model: Model, frame: Frame, cell: Cell) -> int:
     """Tokens of a frame like this."""
     family, (height, width, _) = model.family, frame.image.shape
-    return family.block_shape(family.encode_config, family.grid(height, width, family.encode_config)).tokens
+    config = family.encode_config.but(frame_tokens=cell.frame_tokens)
+    return family.block_shape(config, family.grid(height, width, config)).tokens
 
 
 def _stated(question: Question) -> dict[str, Any]:

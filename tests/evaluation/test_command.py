@@ -189,6 +189,21 @@ def test_the_published_command_line(here: Path, run: Run) -> None:
     assert second["error"].startswith("VideoError")
 
 
+def test_memory_policies_are_compared(here: Path, run: Run) -> None:
+    write_streaming(here)
+    settings = ("--dataset", "rvs_ego", "--retrieve-tokens", 32, "--policy", "all,value-norm:0.25")
+    assert run("eval", *settings).exit_code == 3  # a video is missing
+    result = run("report", "results", "--csv", "all.csv")
+    assert "| internal 32 tokens |" in result.stdout
+    assert "| internal 32 tokens value-norm:0.25 |" in result.stdout
+    with (here / "all.csv").open() as file:
+        size = {row["policy"]: float(row["bytes_per_hour"]) for row in csv.DictReader(file)}
+    assert size["value-norm:0.25"] < size[""]
+    only = run("eval", *settings[:4], "--policy", "value-norm:0.25", "--only-eval")
+    assert "value-norm" in only.stdout
+    assert "| internal 32 tokens |" not in only.stdout
+
+
 def test_an_interrupted_evaluation_says_that_it_goes_on(here: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def stopped(model: Any, works: Any, progress: Any) -> Iterator[Any]:
         yield answer(model, works[0])
@@ -256,6 +271,9 @@ def test_runs_of_other_settings_are_not_taken_for_those_asked_for(here: Path, ru
         (("--dataset", "rvs_ego", "--num-chunks", 2, "--gpus-per-worker", -1), 2, "not in the range"),
         (("--dataset", "rvs_ego", "--retrieve-size", "many"), 2, "whole numbers"),
         (("--dataset", "rvs_ego", "--retriever", "nearest"), 2, "no retriever 'nearest'"),
+        (("--dataset", "rvs_ego", "--policy", "value-norm:2"), 2, "value-norm"),
+        (("--dataset", "rvs_ego", "--policy", "values"), 2, "did you mean 'value-norm'"),
+        (("--dataset", "rvs_ego", "--frame-tokens", 4, "--retrieve-size", 2), 2, "a frame of"),
         (("--dataset", "rvs_ego", "--judge-url", "http://x"), 2, "go with --judge-model"),
         (("--dataset", "rvs_ego", "--only-eval"), 1, "there is no run"),
     ],

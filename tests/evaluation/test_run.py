@@ -12,6 +12,7 @@ from rekv.engine import Model
 from rekv.errors import ConfigError, DataError
 from rekv.evaluation import runner
 from rekv.evaluation.cell import Cell, Grid
+from rekv.evaluation.report import label
 from rekv.evaluation.run import COSTS, RESULTS, Run, find_runs
 from rekv.evaluation.runner import Plan, make
 from rekv.evaluation.unit import Outcome, Work, answer
@@ -227,6 +228,21 @@ def test_a_grid_has_no_cell_twice(model: Model) -> None:
     assert found == [*internal, ("full", 0, 1), ("recent", 4, 1), ("recent", 8, 1)]
 
 
+def test_memory_policies_make_a_grid_and_baselines_have_none(model: Model) -> None:
+    grid = Grid(["needle"], ("internal", "full", "stock"), (4,), policies=(None, "value-norm:0.5"), retrieve_tokens=64)
+    cells = grid.cells(model, "tiny")
+    found = [(c.retriever, c.policy, c.retrieve_tokens) for c in cells]
+    assert found == [
+        ("internal", None, 64),
+        ("internal", "value-norm:0.5", 64),
+        ("full", None, None),
+        ("stock", None, None),
+    ]
+    assert len({c.encoding for c in cells}) == 2
+    assert cells[1].folder == "tiny/needle/4-0.5-retrieve_tokens64-policyvalue-norm-0.5"
+    assert [label(c) for c in cells] == ["internal 64 tokens", "internal 64 tokens value-norm:0.5", "full", "stock 4"]
+
+
 def test_the_paper_has_its_own_lengths(model: Model) -> None:
     def lengths(dataset: str, *, paper: bool) -> int:
         return Grid([dataset], paper=paper).cells(model, "tiny")[0].max_new_tokens
@@ -243,6 +259,9 @@ def test_the_paper_has_its_own_lengths(model: Model) -> None:
         (Grid(["needle"], limit=0), "limit is 0"),
         (Grid(["needle"], ("external",)), "chooses by a dual encoder"),
         (Grid(["needle"], min_gap=-1.0), "min_gap is -1"),
+        (Grid(["needle"], policies=("pol:2",)), "no memory policy 'pol'"),
+        (Grid(["needle"], frame_tokens=0), "frame_tokens is 0"),
+        (Grid(["needle"], retrieve_tokens=0), "retrieve_tokens is 0"),
         (Grid(["nodle"]), "did you mean 'needle'"),
     ],
 )

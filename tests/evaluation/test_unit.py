@@ -240,3 +240,32 @@ def test_costs(model: Model, tmp_path: Path) -> None:
     assert all(first <= whole for first, whole in zip(costs.first_token_seconds, costs.answer_seconds, strict=True))
     assert costs.peak_ram > 1 << 20
     assert sum(heard) == 19.0, "seconds of video, for the time that is left"
+
+
+# -- memory that keeps less ----------------------------------------------------------------------------------------
+
+
+def test_a_memory_policy_keeps_less(model: Model, tmp_path: Path) -> None:
+    path = noise(tmp_path / "a.npy", 30)
+    found = {}
+    for policy in (None, "value-norm:0.34"):
+        work = Work(video(path, questions(None)), path, (cell(policy=policy),))
+        ((record, costs),) = answer(model, work).values()
+        assert record.questions[0]["text"]
+        assert costs.frames == 30
+        found[policy] = costs.bytes_per_frame
+    assert 0 < found["value-norm:0.34"] < 0.8 * found[None]
+
+
+def test_frames_by_their_tokens(model: Model, tmp_path: Path) -> None:
+    path, asked = noise(tmp_path / "a.npy", 20), questions(None)
+    cells = cell(retrieve_size=4), cell(retrieve_size=1, retrieve_tokens=12), cell(retrieve_size=9, retrieve_tokens=13)
+    frames, same, more = (record.questions[0] for record in run(model, path, asked, *cells))
+    assert frames == same == more, "three tokens a frame"
+
+
+def test_fewer_tokens_of_a_frame_where_its_size_is_fixed(model: Model, tmp_path: Path) -> None:
+    """A setting that no video would put right: told, not recorded."""
+    path = noise(tmp_path / "a.npy", 6)
+    with pytest.raises(ConfigError, match="frame_tokens is 2, but"):
+        run(model, path, questions(None), cell(frame_tokens=2))
