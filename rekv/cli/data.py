@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from rekv.cli.screen import counted, notes, output
+from rekv.errors import ConfigError
 
 if TYPE_CHECKING:
     from rekv.evaluation.datasets import Dataset
@@ -34,7 +35,11 @@ def list_(data: Path) -> None:
     from rekv.evaluation.datasets import find, names
 
     for name in names():
-        dataset = find(name)
+        try:
+            dataset = find(name)
+        except ConfigError as error:  # another package's
+            notes().print(str(error), style="yellow")
+            continue
         there = "here" if (data / dataset.annotations).is_file() else "    "
         output().print(f"{name:15} {there}  {dataset.title} ({dataset.mode}); {data / dataset.annotations}")
 

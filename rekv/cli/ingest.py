@@ -55,7 +55,11 @@ if TYPE_CHECKING:
 )
 @click.option("--policy", help="What to keep of a frame for questions, such as value-norm:0.5.  [default: all]")
 @click.option("--kv", type=click.Choice(["raw", "fp8", "int8", "int4", "auto"]), help="How to store keys and values.")
-@click.option("--ram", type=Size(), help="Memory for blocks and index, such as 4GiB.  [default: a quarter of RAM]")
+@click.option(
+    "--ram",
+    type=Size(),
+    help="Memory for blocks and index, such as 4GiB.  [default: a quarter of RAM, which workers share]",
+)
 @click.option("--gpu-cache", type=Size(), help="GPU memory for blocks besides.  [default: 0]")
 @click.option("--disk", type=Size(), help="Space on disk; beyond it the oldest frames are removed.")
 @click.option("--max-age", type=Duration(), help="Remove frames that are older, such as 7d, in time of the video.")

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from rekv.ingestion.archive import Task
     from rekv.ingestion.unit import Report
 
+_LEAST_RAM = 1 << 30  # bytes that each of several workers has for blocks in any case
+
 
 def ingest_list(
     file: Path,
@@ -36,9 +38,12 @@ def ingest_list(
 ) -> None:
     """Read what has not been read yet; report, whatever ends it. Exits with 1 if a video failed, 130 after Ctrl-C."""
     from rekv.ingestion.archive import read_list, survey
+    from rekv.store.limits import default_ram
     from rekv.store.store import Store
 
     sessions = Store(store)
+    if cluster is not None:  # they may all be on this machine
+        limits = {"ram": max(default_ram() // cluster.workers, _LEAST_RAM), **limits}
     entries = read_list(file, sessions)
     found = survey(entries, file, sessions, encode, limits, model, loading["dtype"])
     tasks, reports = found.tasks, found.reports

@@ -160,6 +160,25 @@ def test_what_was_done_is_told_whatever_ends_it(
         assert text in result.stderr.replace("\n", " ")
 
 
+@pytest.mark.parametrize(
+    ("options", "ram"), [((), None), (("--num-chunks", 8), 2 << 30), (("--num-chunks", 8, "--ram", "3GiB"), 3 << 30)]
+)
+def test_workers_share_the_memory(
+    run: Run, listed: Path, store: Path, monkeypatch: pytest.MonkeyPatch, options: tuple[object, ...], ram: int | None
+) -> None:
+    found = []
+
+    def made(tasks: Any, *_: Any) -> Any:
+        found.extend(task.settings.get("ram") for task in tasks)
+        return iter(())
+
+    monkeypatch.setattr("rekv.cli.ingest_list._made", made)
+    monkeypatch.setattr("rekv.store.limits.default_ram", lambda: 16 << 30)
+    run("ingest", "--from-list", listed, "--store", store, *options)
+    assert found
+    assert set(found) == {ram}
+
+
 def test_a_list_from_another_system(films: Path, tmp_path: Path, store: Path) -> None:
     """With a mark of its encoding, its own line ends, and names that hold what Unicode calls ends of lines."""
     listed = tmp_path / "list.txt"

@@ -1,14 +1,19 @@
 """Each benchmark's original release, in small, becomes the schema; what is malformed is named."""
 
 import json
+import re
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from rekv.cli import main
 from rekv.errors import ConfigError, DataError
 from rekv.evaluation.datasets import find, names
 from rekv.evaluation.schema import Question, Video, read, write
+from tests.evaluation.conftest import noise
 
 
 def convert(name: str, folder: Path, files: dict[str, Any]) -> list[Video]:
@@ -291,3 +296,55 @@ def test_an_empty_folder_says_what_is_wanted(tmp_path: Path, name: str) -> None:
 def test_an_unknown_dataset_has_a_neighbour() -> None:
     with pytest.raises(ConfigError, match="did you mean 'qaego4d'"):
         find("qa_ego4d")
+
+
+# -- from another package ------------------------------------------------------------------------------------------
+
+
+def install(site: Path, code: str, point: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What pip leaves of a package with this entry point."""
+    (site / "my_package").mkdir(parents=True)
+    (site / "my_package" / "__init__.py").touch()
+    (site / "my_package" / "kitchen.py").write_text(code)
+    info = site / "my_package-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: my-package\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(f"[rekv.datasets]\n{point}\n")
+    monkeypatch.syspath_prepend(site)
+    for name in ("my_package", "my_package.kitchen"):
+        monkeypatch.setitem(sys.modules, name, None)  # to be as it was afterwards
+        del sys.modules[name]
+
+
+def test_the_dataset_of_the_documentation_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "evaluation.md").read_text()
+    code = re.search(r"```python\n(\"\"\"my_package.+?)```", page, re.DOTALL)
+    point = re.search(r'\[project\.entry-points\."rekv\.datasets"\]\n(.+?)\n', page)
+    assert code
+    assert point
+    install(tmp_path / "site", code[1], point[1].replace(chr(34), ""), monkeypatch)
+    assert names()[-1] == "kitchen"
+    rows = [{"id": "a", "question": "Where is the cup?", "answer": "table", "asked": 12.5}]
+    (found,) = convert("kitchen", tmp_path, {"rows.json": rows})
+    question = Question("Where is the cup?", "table", end=12.5)
+    assert found == Video(0, "a", "data/kitchen/videos/a.mp4", None, (question,))
+    noise(tmp_path / "data/kitchen/videos/a.npy", 20)
+    written = tmp_path / "data/kitchen/test.json"
+    written.parent.mkdir(exist_ok=True)
+    written.write_text((tmp_path / "kitchen/test.json").read_text().replace("a.mp4", "a.npy"))
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(main, ["eval", "--dataset", "kitchen", "--retrieve-size", "2"])
+    assert "| kitchen | internal 2 | 1 | streaming | contains |" in result.stdout, result.output
+    with pytest.raises(DataError, match="entry 0"):
+        convert("kitchen", tmp_path, {"rows.json": [{"id": "a"}]})
+
+
+@pytest.mark.parametrize("code", ["raise OSError(1)", "Kitchen = int", "class Kitchen: name = 'cellar'"])
+def test_a_package_that_is_broken_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str) -> None:
+    install(tmp_path, code, "kitchen = my_package.kitchen:Kitchen", monkeypatch)
+    with pytest.raises(ConfigError, match=r"'kitchen' cannot be had from my_package\.kitchen:Kitchen"):
+        find("kitchen")
+    result = CliRunner().invoke(main, ["data", "list"])
+    assert result.exit_code == 0, result.output
+    assert "mlvu" in result.stdout
+    assert "kitchen" in result.stderr
