@@ -30,6 +30,7 @@ from rekv.models.pixels import Preprocessor
 
 VOCABULARY = 101  # a prime, so that no other size is equal to it
 SIDE = 4  # pixels of a picture's side
+SPOKEN = 12  # tokens of an answer: random models do not end one by themselves
 END = "<end>"
 
 
@@ -130,7 +131,7 @@ class TinyLM(VideoLM):
             Preprocessor((SIDE, SIDE), "bilinear", half, half),
             name="tiny",
             encode_config=encode_config,
-            ask_config=ask_config,
+            ask_config=ask_config or AskConfig(max_new_tokens=SPOKEN),
         )
         self._block, self._init, self._before, self._after = tokens_per_frame, init, before, after
         size = tokens_per_frame * hf.config.hidden_size

@@ -1,19 +1,16 @@
 """The dual encoder's benchmark, small: what it measures has the shape and the sense that it promises."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).parents[2] / "benchmarks" / "dual.py"
+from tests.benchmarks.script import script
 
 
 def test_report(tmp_path: Path) -> None:
     path = tmp_path / "dual.json"
-    command = [sys.executable, SCRIPT, "--frames", 200, "--streams", 2, "--seeds", 1, 2, "--json", path]
-    run = subprocess.run([str(word) for word in command], capture_output=True, text=True, timeout=240)
+    run = script("dual.py", "--frames", 200, "--streams", 2, "--seeds", 1, 2, "--json", path)
     assert run.returncode == 0, run.stderr
     report = json.loads(path.read_text())
     assert set(report["by_type"]) == {"color", "shape", "digit", "where", "size", "motion", "exist"}
@@ -29,7 +26,6 @@ def test_report(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_measured_is_said() -> None:
-    run = subprocess.run([sys.executable, SCRIPT, "--frames", "100"], capture_output=True, text=True, timeout=240)
+    run = script("dual.py", "--frames", 100)
     assert run.returncode == 1
     assert "at least" in run.stderr
-    assert "Traceback" not in run.stderr

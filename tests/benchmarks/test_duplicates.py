@@ -1,19 +1,15 @@
 """The near-duplicates benchmark, small: what it measures has the shape and the sense that it promises."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 from rekv.sources.duplicates import DEFAULT_THRESHOLD
-
-SCRIPT = Path(__file__).parents[2] / "benchmarks" / "duplicates.py"
+from tests.benchmarks.script import script
 
 
 def test_report(tmp_path: Path) -> None:
     path = tmp_path / "duplicates.json"
-    command = [sys.executable, SCRIPT, "--events", 2, "--sizes", 0.08, "--json", path]
-    run = subprocess.run([str(word) for word in command], capture_output=True, text=True, timeout=120)
+    run = script("duplicates.py", "--events", 2, "--sizes", 0.08, "--json", path)
     assert run.returncode == 0, run.stderr
     report = json.loads(path.read_text())
     assert report["threshold"] == DEFAULT_THRESHOLD

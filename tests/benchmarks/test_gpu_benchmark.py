@@ -2,9 +2,7 @@
 
 import importlib
 import json
-import subprocess
 import sys
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -14,7 +12,8 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+from tests.benchmarks.script import BENCHMARKS, script
+
 FRAMES = 230  # 48 fill the window, 9 chunks of 16, and some more
 
 
@@ -22,8 +21,7 @@ FRAMES = 230  # 48 fill the window, 9 chunks of 16, and some more
 def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, Any]]:
     path = tmp_path_factory.mktemp("gpu") / "gpu.json"
     words = ("--shape", "tiny", "--device", "cpu", "--frames", FRAMES, "--json", path)
-    command = [sys.executable, str(BENCHMARKS / "gpu.py"), *map(str, words)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = script("gpu.py", *words)
     assert done.returncode == 0, done.stderr
     return done.stdout, json.loads(path.read_text())
 

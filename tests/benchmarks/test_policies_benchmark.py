@@ -1,21 +1,18 @@
 """The benchmark of memory policies, small: what it measures has the shape and the sense that it promises."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).parents[2] / "benchmarks" / "policies.py"
+from tests.benchmarks.script import script
 
 
 def test_accuracy_against_bytes(tmp_path: Path) -> None:
     report, plot = tmp_path / "policies.json", tmp_path / "policies.png"
     policies = ("value-norm:1", "value-norm:0.5", "random:0.25", "redundancy:0.9")
-    command = [sys.executable, SCRIPT, "--frames", 200, "--questions", 16, "--policies", *policies]
-    command += ["--json", report, "--plot", plot]
-    run = subprocess.run([str(word) for word in command], capture_output=True, text=True, timeout=120)
+    sizes = ("--frames", 200, "--questions", 16)
+    run = script("policies.py", *sizes, "--policies", *policies, "--json", report, "--plot", plot)
     assert run.returncode == 0, run.stderr
     found = json.loads(report.read_text())["policies"]
     assert list(found) == ["none", *policies]

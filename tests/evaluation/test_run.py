@@ -17,7 +17,7 @@ from rekv.evaluation.run import COSTS, RESULTS, Run, find_runs
 from rekv.evaluation.runner import Plan, make
 from rekv.evaluation.unit import Outcome, Work, answer
 from tests.evaluation.conftest import annotate, cell, noise
-from tests.support import tiny_model
+from tests.support import SPOKEN, tiny_model
 
 VIDEOS = 4
 
@@ -248,7 +248,7 @@ def test_the_paper_has_its_own_lengths(model: Model) -> None:
         return Grid([dataset], paper=paper).cells(model, "tiny")[0].max_new_tokens
 
     assert (lengths("activitynet_qa", paper=True), lengths("rvs_ego", paper=True)) == (1024, 256)
-    assert lengths("rvs_ego", paper=False) == 128
+    assert lengths("rvs_ego", paper=False) == SPOKEN
 
 
 @pytest.mark.parametrize(
