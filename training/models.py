@@ -5,7 +5,6 @@ from typing import Any
 import torch
 from torch import nn
 from transformers import (
-    AttentionInterface,
     LlavaOnevisionConfig,
     LlavaOnevisionForConditionalGeneration,
     PreTrainedTokenizerBase,
@@ -66,7 +65,6 @@ def video_llm(settings: Settings, tokenizer: PreTrainedTokenizerBase) -> Model:
     torch.manual_seed(settings.seed)
     model = LlavaOnevisionForConditionalGeneration(config)
     _start(model)
-    _fast_attention(model.model.vision_tower)
     return model
 
 
@@ -89,10 +87,7 @@ def dual_encoder(settings: Settings, tokenizer: PreTrainedTokenizerBase) -> Mode
     )
     vision = SiglipVisionConfig(**shape, image_size=INPUT, patch_size=PATCH)
     torch.manual_seed(settings.seed + 1)
-    model = SiglipModel(SiglipConfig(text_config=text, vision_config=vision))
-    _fast_attention(model.vision_model)
-    _fast_attention(model.text_model)
-    return model
+    return SiglipModel(SiglipConfig(text_config=text, vision_config=vision))
 
 
 def _start(model: Model) -> None:
@@ -104,24 +99,3 @@ def _start(model: Model) -> None:
             gain = 0.4 if "o_proj" in name or "down_proj" in name else 0.9
             nn.init.normal_(weight, 0, gain / weight.shape[1] ** 0.5)
     nn.init.normal_(model.lm_head.weight, 0, 0.03)
-
-
-def _plain_attention(
-    module: nn.Module,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attention_mask: torch.Tensor | None,
-    scaling: float,
-    **_: object,
-) -> tuple[torch.Tensor, None]:
-    scores = (query * scaling) @ key.transpose(-1, -2)
-    if attention_mask is not None:
-        scores = scores + attention_mask
-    return (scores.softmax(-1) @ value).transpose(1, 2).contiguous(), None
-
-
-def _fast_attention(tower: Model) -> None:
-    """On a CPU the backward pass of torch's fused attention takes 15 times as long for short sequences."""
-    AttentionInterface.register("training", _plain_attention)
-    tower.config._attn_implementation = "training"  # noqa: SLF001
