@@ -249,15 +249,21 @@ def _finished(grid: "Grid", name: str, out: Path) -> list["Run"]:
 
 
 def _asked_for(cell: "Cell", grid: "Grid") -> bool:
-    names = ("sample_fps", "n_local", "frame_tokens", "retrieve_tokens", "mode", "limit")
-    exact = {name: getattr(grid, name) for name in names}
+    from rekv.evaluation.cell import BASELINES
+
+    names = ["sample_fps", "n_local", "frame_tokens", "mode", "limit"]
+    remembers = cell.retriever not in BASELINES
+    if remembers:
+        names.append("retrieve_tokens")
+    exact = {name: value for name in names if (value := getattr(grid, name)) is not None}
+    sizes = grid.retrieve_sizes if cell.retrieve_tokens is None else [None]
     return (
         cell.retriever in grid.retrievers
         and cell.chunk_size in grid.chunk_sizes
-        and (None in grid.retrieve_sizes or cell.retrieve_size in grid.retrieve_sizes)
-        and cell.policy in grid.policies
+        and (None in sizes or cell.retrieve_size in sizes)
+        and (cell.policy in grid.policies or not remembers)
         and (cell.paper, cell.weights) == (grid.paper, grid.weights)
-        and all(value is None or getattr(cell, name) == value for name, value in exact.items())
+        and all(getattr(cell, name) == value for name, value in exact.items())
     )
 
 

@@ -161,6 +161,8 @@ class Grid:
         tokens = self.retrieve_tokens
         if retriever in BASELINES:
             policy = tokens = None  # they have no memory, and read what they are given
+        if tokens is not None:
+            retrieve_size = None  # it says nothing then
         if retriever == FULL:
             retrieve_size = 0  # it reads everything
         if retriever != "internal":

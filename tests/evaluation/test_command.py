@@ -191,16 +191,20 @@ def test_the_published_command_line(here: Path, run: Run) -> None:
 
 def test_memory_policies_are_compared(here: Path, run: Run) -> None:
     write_streaming(here)
-    settings = ("--dataset", "rvs_ego", "--retrieve-tokens", 32, "--policy", "all,value-norm:0.25")
-    assert run("eval", *settings).exit_code == 3  # a video is missing
+    settings = ("--dataset", "rvs_ego", "--retrieve-tokens", 32, "--retrieve-size", 2, "--retriever", "internal,stock")
+    assert run("eval", *settings, "--policy", "all,value-norm:0.25").exit_code == 3  # a video is missing
     result = run("report", "results", "--csv", "all.csv")
+    assert "| stock 2 |" in result.stdout
     assert "| internal 32 tokens |" in result.stdout
     assert "| internal 32 tokens value-norm:0.25 |" in result.stdout
     with (here / "all.csv").open() as file:
-        size = {row["policy"]: float(row["bytes_per_hour"]) for row in csv.DictReader(file)}
+        rows = [row for row in csv.DictReader(file) if row["retriever"] == "internal"]
+    size = {row["policy"]: float(row["bytes_per_hour"]) for row in rows}
+    assert set(size) == {"", "value-norm:0.25"}
     assert size["value-norm:0.25"] < size[""]
-    only = run("eval", *settings[:4], "--policy", "value-norm:0.25", "--only-eval")
-    assert "value-norm" in only.stdout
+    only = run("eval", *settings, "--policy", "value-norm:0.25", "--only-eval")
+    assert "| internal 32 tokens value-norm:0.25 |" in only.stdout
+    assert "| stock 2 |" in only.stdout
     assert "| internal 32 tokens |" not in only.stdout
 
 

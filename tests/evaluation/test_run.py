@@ -229,7 +229,9 @@ def test_a_grid_has_no_cell_twice(model: Model) -> None:
 
 
 def test_memory_policies_make_a_grid_and_baselines_have_none(model: Model) -> None:
-    grid = Grid(["needle"], ("internal", "full", "stock"), (4,), policies=(None, "value-norm:0.5"), retrieve_tokens=64)
+    grid = Grid(
+        ["needle"], ("internal", "full", "stock"), (4, 8), policies=(None, "value-norm:0.5"), retrieve_tokens=64
+    )
     cells = grid.cells(model, "tiny")
     found = [(c.retriever, c.policy, c.retrieve_tokens) for c in cells]
     assert found == [
@@ -237,10 +239,17 @@ def test_memory_policies_make_a_grid_and_baselines_have_none(model: Model) -> No
         ("internal", "value-norm:0.5", 64),
         ("full", None, None),
         ("stock", None, None),
+        ("stock", None, None),
     ]
     assert len({c.encoding for c in cells}) == 2
-    assert cells[1].folder == "tiny/needle/4-0.5-retrieve_tokens64-policyvalue-norm-0.5"
-    assert [label(c) for c in cells] == ["internal 64 tokens", "internal 64 tokens value-norm:0.5", "full", "stock 4"]
+    assert cells[1].folder == "tiny/needle/64-0.5-retrieve_tokens64-policyvalue-norm-0.5"
+    assert [label(c) for c in cells] == [
+        "internal 64 tokens",
+        "internal 64 tokens value-norm:0.5",
+        "full",
+        "stock 4",
+        "stock 8",
+    ]
 
 
 def test_the_paper_has_its_own_lengths(model: Model) -> None:
