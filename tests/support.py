@@ -1,10 +1,12 @@
 """What the core's tests share: tiny random Video-LLMs with real tokenizers, pictures, and their hidden states."""
 
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -249,3 +251,19 @@ def in_time(work: Callable[[], object], seconds: float = 30.0) -> None:
     assert not thread.is_alive(), "deadlock"
     if error:
         raise error[0]
+
+
+def install(folder: Path, module: str, code: str, group: str, points: str, patch: pytest.MonkeyPatch) -> None:
+    """Leave what pip leaves of a package, `my_package`, of one module and with these entry points; let it be found."""
+    site = folder / "site"
+    package, info = site / "my_package", site / "my_package-1.0.dist-info"
+    for part in (package, info):
+        part.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    (package / f"{module}.py").write_text(code)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: my-package\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(f"[{group}]\n{points}\n")
+    patch.syspath_prepend(site)
+    for name in ("my_package", f"my_package.{module}"):  # what one test has imported is not the next one's package
+        patch.setitem(sys.modules, name, None)  # to be as it was afterwards
+        del sys.modules[name]

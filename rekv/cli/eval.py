@@ -13,7 +13,7 @@ from rich.console import Console
 from rekv.cli.data import data_option
 from rekv.cli.interrupt import Interrupt
 from rekv.cli.loading import load_here, load_model
-from rekv.cli.options import Size
+from rekv.cli.options import Command, Size
 from rekv.cli.progress import Shown
 from rekv.cli.retrieval import ENCODER_HELP
 from rekv.cli.screen import counted, notes, output
@@ -30,59 +30,51 @@ INCOMPLETE = 3  # exit code: something failed; it is recorded
 _ALL = "all"  # the memory policy of keeping everything
 
 
-def _listed(convert: Callable[[str], Any]) -> Callable[[click.Context, click.Parameter, Sequence[str]], list[Any]]:
-    """An option that takes several values, repeated or separated by commas."""
+def _several(*names: str, of: Callable[[str], Any] = str, **options: Any) -> Callable[[Command], Command]:
+    """An option that takes several values, which make a grid: repeated or separated by commas."""
 
     def parse(ctx: click.Context, param: click.Parameter, values: Sequence[str]) -> list[Any]:
         try:
-            parts = [convert(part.strip()) for value in values for part in value.split(",") if part.strip()]
+            parts = [of(part.strip()) for value in values for part in value.split(",") if part.strip()]
         except ValueError as error:
             raise click.BadParameter(f"{', '.join(values)} is not a list of whole numbers", ctx, param) from error
         return list(dict.fromkeys(parts))
 
-    return parse
+    return click.option(*names, multiple=True, callback=parse, **options)
 
 
 # The published spelling (--num_chunks) means the same.
 @click.command("eval", context_settings={"token_normalize_func": lambda name: name.replace("_", "-")})
-@click.option(
+@_several(
     "--model",
     "models",
-    multiple=True,
-    callback=_listed(str),
     help="Alias, folder or Hub name; several make a grid.  [default: built-in]",
 )
-@click.option(
+@_several(
     "--dataset",
     "datasets",
-    multiple=True,
     required=True,
-    callback=_listed(str),
     help="See `rekv data list`; several make a grid.",
 )
-@click.option(
+@_several(
     "--retriever",
     "retrievers",
-    multiple=True,
-    callback=_listed(str),
     metavar="NAME",
     help="Who chooses frames: as in `rekv ask` (oracle: the true windows), or a baseline: stock (the stock model on "
     "evenly spaced frames) or full (full attention); several make a grid.  [default: internal]",
 )
-@click.option(
+@_several(
     "--retrieve-size",
     "sizes",
-    multiple=True,
-    callback=_listed(int),
+    of=int,
     metavar="FRAMES",
     help="Frames to read, per layer; several make a grid.  [default: the model's]",
 )
-@click.option(
+@_several(
     "--retrieve-chunk-size",
     "--chunk-size",
     "chunks",
-    multiple=True,
-    callback=_listed(int),
+    of=int,
     metavar="FRAMES",
     help="Neighbouring frames retrieved together; several make a grid.  [default: 1]",
 )
@@ -90,11 +82,9 @@ def _listed(convert: Callable[[str], Any]) -> Callable[[click.Context, click.Par
 @click.option("--n-local", type=int, help="Tokens of the local window.  [default: the model's]")
 @click.option("--frame-tokens", type=int, help="Tokens of a frame at most, for Qwen-VL.  [default: the model's]")
 @click.option("--retrieve-tokens", type=int, help="Instead of --retrieve-size: as many frames as have so many tokens.")
-@click.option(
+@_several(
     "--policy",
     "policies",
-    multiple=True,
-    callback=_listed(str),
     metavar="POLICY",
     help="What memory keeps of a frame, such as value-norm:0.5; several make a grid.  [default: all]",
 )

@@ -7,7 +7,7 @@ An entry point of the group `rekv.retrievers` names a factory: a class or functi
 from collections.abc import Sequence
 
 from rekv.errors import ConfigError
-from rekv.plugins import hint, imported, installed
+from rekv.plugins import brought, hint, installed
 from rekv.retrieval.base import Factory
 
 GROUP = "rekv.retrievers"
@@ -41,7 +41,8 @@ def find(name: str) -> Factory:
         known = entry.value
     if known is None:
         raise ConfigError(f"there is no retriever {name!r}; {hint(name, names())}There are {', '.join(names())}")
-    return _imported(name, known) if isinstance(known, str) else known
+    factory: Factory = brought(f"the retriever {name!r}", known) if isinstance(known, str) else known
+    return factory
 
 
 def needs_pictures(name: str) -> bool:
@@ -50,13 +51,3 @@ def needs_pictures(name: str) -> bool:
     A factory of an entry point says so by an attribute `needs_pictures`.
     """
     return name in _NEED_PICTURES or bool(getattr(find(name), "needs_pictures", False))
-
-
-def _imported(name: str, where: str) -> Factory:
-    try:
-        factory: Factory = imported(where)
-    except (ImportError, AttributeError) as error:
-        raise ConfigError(
-            f"the retriever {name!r} cannot be imported from {where} ({error}); reinstall the package it comes with"
-        ) from error
-    return factory

@@ -2,7 +2,6 @@
 
 import json
 import re
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from rekv.errors import ConfigError, DataError
 from rekv.evaluation.datasets import find, names
 from rekv.evaluation.schema import Question, Video, read, write
 from tests.evaluation.conftest import noise
+from tests.support import install
 
 
 def convert(name: str, folder: Path, files: dict[str, Any]) -> list[Video]:
@@ -301,28 +301,13 @@ def test_an_unknown_dataset_has_a_neighbour() -> None:
 # -- from another package ------------------------------------------------------------------------------------------
 
 
-def install(site: Path, code: str, point: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What pip leaves of a package with this entry point."""
-    (site / "my_package").mkdir(parents=True)
-    (site / "my_package" / "__init__.py").touch()
-    (site / "my_package" / "kitchen.py").write_text(code)
-    info = site / "my_package-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: my-package\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text(f"[rekv.datasets]\n{point}\n")
-    monkeypatch.syspath_prepend(site)
-    for name in ("my_package", "my_package.kitchen"):
-        monkeypatch.setitem(sys.modules, name, None)  # to be as it was afterwards
-        del sys.modules[name]
-
-
 def test_the_dataset_of_the_documentation_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = (Path(__file__).parents[2] / "docs" / "evaluation.md").read_text()
     code = re.search(r"```python\n(\"\"\"my_package.+?)```", page, re.DOTALL)
     point = re.search(r'\[project\.entry-points\."rekv\.datasets"\]\n(.+?)\n', page)
     assert code
     assert point
-    install(tmp_path / "site", code[1], point[1].replace(chr(34), ""), monkeypatch)
+    install(tmp_path, "kitchen", code[1], "rekv.datasets", point[1].replace('"', ""), monkeypatch)
     assert names()[-1] == "kitchen"
     rows = [{"id": "a", "question": "Where is the cup?", "answer": "table", "asked": 12.5}]
     (found,) = convert("kitchen", tmp_path, {"rows.json": rows})
@@ -341,8 +326,8 @@ def test_the_dataset_of_the_documentation_works(tmp_path: Path, monkeypatch: pyt
 
 @pytest.mark.parametrize("code", ["raise OSError(1)", "Kitchen = int", "class Kitchen: name = 'cellar'"])
 def test_a_package_that_is_broken_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str) -> None:
-    install(tmp_path, code, "kitchen = my_package.kitchen:Kitchen", monkeypatch)
-    with pytest.raises(ConfigError, match=r"'kitchen' cannot be had from my_package\.kitchen:Kitchen"):
+    install(tmp_path, "kitchen", code, "rekv.datasets", "kitchen = my_package.kitchen:Kitchen", monkeypatch)
+    with pytest.raises(ConfigError, match=r"the dataset 'kitchen'.* my_package\.kitchen:Kitchen"):
         find("kitchen")
     result = CliRunner().invoke(main, ["data", "list"])
     assert result.exit_code == 0, result.output

@@ -1,7 +1,6 @@
 """A policy that another package brings: the one of the documentation."""
 
 import re
-import sys
 from pathlib import Path
 
 import pytest
@@ -9,28 +8,9 @@ import torch
 
 from rekv.errors import ConfigError
 from rekv.memory.policies import find, names
-from tests.support import pictures, tiny_model
+from tests.support import install, pictures, tiny_model
 
 PAGE = (Path(__file__).parents[2] / "docs" / "policies.md").read_text()
-
-
-@pytest.fixture(autouse=True)
-def _anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What one test has imported is not the next one's package."""
-    for name in ("my_package", "my_package.pairs"):
-        monkeypatch.setitem(sys.modules, name, None)  # to be as it was afterwards
-        del sys.modules[name]
-
-
-def install(site: Path, code: str, point: str) -> None:
-    """What pip leaves of a package with this entry point."""
-    (site / "my_package").mkdir()
-    (site / "my_package" / "__init__.py").touch()
-    (site / "my_package" / "pairs.py").write_text(code)
-    info = site / "my_package-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: my-package\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text(f"[rekv.policies]\n{point}\n")
 
 
 def test_the_policy_of_the_documentation_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -39,8 +19,7 @@ def test_the_policy_of_the_documentation_works(tmp_path: Path, monkeypatch: pyte
     assert code
     assert point
     assert len(code[1].splitlines()) < 100
-    install(tmp_path, code[1], f"{point[1]} = {point[2]}")
-    monkeypatch.syspath_prepend(tmp_path)
+    install(tmp_path, "pairs", code[1], "rekv.policies", f"{point[1]} = {point[2]}", monkeypatch)
     assert "pairs" in names()
     model = tiny_model(tokens_per_frame=7)
     session = model.session(policy="pairs", n_local=40, sample_fps=1.0)
@@ -56,9 +35,9 @@ def test_the_policy_of_the_documentation_works(tmp_path: Path, monkeypatch: pyte
 
 
 def test_a_package_that_is_broken_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    install(tmp_path, "Pairs = int", "broken = my_package.pairs:Pairs\nlost = my_package.pairs:Lost")
-    monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(ConfigError, match="'broken' is not a subclass of"):
+    points = "broken = my_package.pairs:Pairs\nlost = my_package.pairs:Lost"
+    install(tmp_path, "pairs", "Pairs = int", "rekv.policies", points, monkeypatch)
+    with pytest.raises(ConfigError, match=r"'broken', my_package\.pairs:Pairs, is not a subclass of Policy"):
         find("broken")
-    with pytest.raises(ConfigError, match=r"'lost' cannot be imported \(AttributeError"):
+    with pytest.raises(ConfigError, match=r"'lost' cannot be imported from my_package\.pairs:Lost \(AttributeError"):
         find("lost")

@@ -4,25 +4,25 @@ from collections.abc import Sequence
 
 from rekv.errors import ConfigError
 from rekv.evaluation.datasets.base import Dataset
-from rekv.plugins import hint, imported, installed
+from rekv.plugins import brought, hint, installed
 
 GROUP = "rekv.datasets"  # entry points of other packages: name = "module:Class"
 
 _KNOWN: dict[str, str | type[Dataset]] = {
-    "mlvu": "mlvu:MLVU",
-    "qaego4d": "qaego4d:QAEgo4D",
-    "egoschema": "egoschema:EgoSchema",
-    "activitynet_qa": "activitynet_qa:ActivityNetQA",
-    "cgbench": "cgbench:CGBench",
-    "rvs_ego": "rvs:RVSEgo",
-    "rvs_movie": "rvs:RVSMovie",
-    "streamingbench": "streamingbench:StreamingBench",
-    "ovobench": "ovobench:OVOBench",
-    "videomme": "videomme:VideoMME",
-    "lvbench": "lvbench:LVBench",
-    "longvideobench": "longvideobench:LongVideoBench",
-    "egotempo": "egotempo:EgoTempo",
-    "needle": "needle:Needle",
+    "mlvu": "rekv.evaluation.datasets.mlvu:MLVU",
+    "qaego4d": "rekv.evaluation.datasets.qaego4d:QAEgo4D",
+    "egoschema": "rekv.evaluation.datasets.egoschema:EgoSchema",
+    "activitynet_qa": "rekv.evaluation.datasets.activitynet_qa:ActivityNetQA",
+    "cgbench": "rekv.evaluation.datasets.cgbench:CGBench",
+    "rvs_ego": "rekv.evaluation.datasets.rvs:RVSEgo",
+    "rvs_movie": "rekv.evaluation.datasets.rvs:RVSMovie",
+    "streamingbench": "rekv.evaluation.datasets.streamingbench:StreamingBench",
+    "ovobench": "rekv.evaluation.datasets.ovobench:OVOBench",
+    "videomme": "rekv.evaluation.datasets.videomme:VideoMME",
+    "lvbench": "rekv.evaluation.datasets.lvbench:LVBench",
+    "longvideobench": "rekv.evaluation.datasets.longvideobench:LongVideoBench",
+    "egotempo": "rekv.evaluation.datasets.egotempo:EgoTempo",
+    "needle": "rekv.evaluation.datasets.needle:Needle",
 }
 
 
@@ -40,22 +40,8 @@ def find(name: str) -> Dataset:
     """The benchmark of this name. Raises `ConfigError` if there is none, or it cannot be imported."""
     known = _KNOWN.get(name)
     if known is None and (entry := installed(GROUP).get(name)) is not None:
-        return _foreign(name, entry.value)
+        known = entry.value
     if known is None:
         raise ConfigError(f"there is no dataset {name!r}; {hint(name, names())}There are {', '.join(names())}")
-    if isinstance(known, str):
-        known = imported(f"rekv.evaluation.datasets.{known}")
-    return known()
-
-
-def _foreign(name: str, where: str) -> Dataset:
-    try:
-        dataset: type[Dataset] = imported(where)
-        if dataset.name != name:
-            raise TypeError(f"it calls itself {dataset.name!r}")
-        return dataset()
-    except Exception as error:  # whatever another package's import raises
-        raise ConfigError(
-            f"the dataset {name!r} cannot be had from {where} ({type(error).__name__}: {error}); mend or uninstall the "
-            f"package that offers it"
-        ) from error
+    dataset: type[Dataset] = brought(f"the dataset {name!r}", known, Dataset) if isinstance(known, str) else known
+    return dataset()

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from rekv.errors import ConfigError
-from rekv.plugins import hint, imported, installed
+from rekv.plugins import brought, hint, installed
 
 if TYPE_CHECKING:  # importing torch takes seconds, which looking for a name does without
     from rekv.memory.policies.base import Policy
@@ -52,18 +52,8 @@ def find(text: str | None) -> "Policy | None":
 def _load(name: str) -> "type[Policy]":
     from rekv.memory.policies.base import Policy
 
-    try:
-        policy = _POLICIES[name] if name in _POLICIES else installed(GROUP)[name].load()
-        if isinstance(policy, str):
-            policy = imported(policy)
-    except Exception as error:  # whatever another package's import raises
-        raise ConfigError(
-            f"the memory policy {name!r} cannot be imported ({type(error).__name__}: {error}); mend or uninstall the "
-            f"package that offers it"
-        ) from error
-    if not (isinstance(policy, type) and issubclass(policy, Policy)):
-        raise ConfigError(
-            f"the memory policy {name!r} is not a subclass of rekv.memory.policies.Policy; mend or uninstall the "
-            f"package that offers it"
-        )
+    policy = _POLICIES[name] if name in _POLICIES else installed(GROUP)[name].value
+    if isinstance(policy, str):
+        found: type[Policy] = brought(f"the memory policy {name!r}", policy, Policy)
+        return found
     return policy
