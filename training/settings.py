@@ -96,12 +96,12 @@ def quick(settings: Settings) -> Settings:
 
     return replace(
         settings,
-        vision=shorter(settings.vision, 100),
+        vision=shorter(settings.vision, 150),
         vision_pictures=64,
         language=shorter(settings.language, 80),
         language_pictures=16,
         courses=tuple(replace(course, clips=max(course.clips // 3, 2)) for course in settings.courses),
-        dual=shorter(settings.dual, 40),
+        dual=shorter(settings.dual, 50),
         dual_pairs=128,
     )
 

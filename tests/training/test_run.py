@@ -170,5 +170,5 @@ def test_the_quick_setting_learns(tmp_path: Path) -> None:
     assert last("vision")["color"] > 0.5
     assert last("vision")["clock"] > 0.5
     assert last("language")["answer"] < 0.6 * first("language")["answer"]
-    assert last("language")["first"] > 0.25  # a frame drawn by lot is a right one for less than a tenth
+    assert last("language")["first"] > 0.3  # a frame drawn by lot is a right one for less than a tenth
     assert last("dual")["loss"] < 0.95 * first("dual")["loss"]
